@@ -1,0 +1,1 @@
+"""The vocabulary: stages, replies, the catalogue of codes, verdicts, decisions. Pure values."""
