@@ -1,0 +1,1 @@
+"""Both protocols without I/O: bytes to requests, decisions to actions, and what becomes of them."""
