@@ -32,6 +32,7 @@ class FactType(StrEnum):
     ADDRESS = "IP address"
     TRUTH = "truth value"
     TIME = "time"
+    DURATION = "duration"
     MAILS = "mail addresses"
     TEXTS = "texts"
 

@@ -22,6 +22,8 @@ class Verdict(StrEnum):
     FILTER = "filter"
     PREPEND = "prepend"
     WARN = "warn"
+    SCORE = "score"
+    """Of a rule that matched only; no decision amounts to it."""
 
 
 class Source(StrEnum):

@@ -1,0 +1,1 @@
+"""Stateful and remote tests that conditions can call, behind one interface."""

@@ -1,0 +1,1 @@
+"""The policy language: conditions, outcomes, texts, and the compiled policy."""

@@ -1,0 +1,395 @@
+"""
+From rules as written to a Policy: each rule checked at each of its stages, all complaints at once.
+
+The linter of replies is `smtp.pairing`, what Postfix will make of them `protocol.postfix`; this
+module asks them, holds each rule against the verb table, and compiles the questions.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from policyd.checks.interface import SKIP, Check
+from policyd.facts.table import FACTS, where_known
+from policyd.protocol import postfix
+from policyd.rules import nodes
+from policyd.rules.compile import can_repeat, compile_question, missing_facts
+from policyd.rules.expression import Scope
+from policyd.rules.expression import parse as parse_condition
+from policyd.rules.outcome import (
+    WHOLE_MESSAGE,
+    Outcome,
+    OutcomeError,
+    forbidden,
+    ignored_when_answered_there,
+    needs_whole_message,
+)
+from policyd.rules.outcome import parse as parse_outcome
+from policyd.rules.policy import AT_RCPT, Match, Policy, Question, Rule
+from policyd.rules.source import Complaint, RuleSource
+from policyd.smtp import pairing
+from policyd.smtp.decision import Mode, Verdict
+from policyd.smtp.reply import EnhancedCode
+from policyd.smtp.stage import TRANSACTION, FrontEnd, Stage
+
+_WEIGHTS: Final[Mapping[Verdict, int]] = {
+    verdict: weight
+    for weight, verdict in enumerate(
+        (
+            Verdict.WARN,
+            Verdict.PREPEND,
+            Verdict.BCC,
+            Verdict.REDIRECT,
+            Verdict.FILTER,
+            Verdict.HOLD,
+        ),
+        start=1,
+    )
+}
+_LOCAL: Final = "local_submission"
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What rules are built with: who decides which stage, the lists, the checks."""
+
+    owners: Mapping[Stage, FrontEnd]
+    scope: Mapping[Stage, Scope]
+    utf8: bool = False
+    hash: str = ""
+
+
+def build(
+    sources: Sequence[RuleSource], surroundings: Surroundings
+) -> tuple[Policy | None, tuple[Complaint, ...]]:
+    """Give the policy and all complaints; no policy when one of them is an error."""
+    complaints: list[Complaint] = []
+    rules: list[Rule] = []
+    for source in sources:
+        builder = _RuleBuilder(source, surroundings)
+        rules.extend(builder.rules())
+        complaints.extend(builder.complaints)
+    complaints.extend(_unreachable(rules))
+    complaints.extend(_carrying(rules, surroundings.owners))
+    unique = tuple(dict.fromkeys(complaints))
+    if any(complaint.error for complaint in unique):
+        return None, unique
+    return _policy(tuple(rules), surroundings), unique
+
+
+class _RuleBuilder:
+    """Checks one rule at each of its stages."""
+
+    def __init__(self, source: RuleSource, surroundings: Surroundings) -> None:
+        self._source = source
+        self._surroundings = surroundings
+        self.complaints: list[Complaint] = []
+
+    def _complain(self, key: str, what: str, mend: str, *, error: bool = True) -> None:
+        self.complaints.append(Complaint(self._source, key, what, mend, error))
+
+    def rules(self) -> list[Rule]:
+        """Give the rule once for each of its stages; complaints are kept beside."""
+        outcome = self._outcome("then", self._source.then)
+        fallback = self._on_error()
+        found = []
+        for stage in self._source.stages:
+            owner = self._surroundings.owners.get(stage)
+            if owner is None:
+                self._complain(
+                    "stage",
+                    f"no front end decides stage {stage}",
+                    f"add {stage} to the stages of [policy_service] or [milter]",
+                )
+                continue
+            rule = self._at(stage, owner, outcome, fallback)
+            if rule is not None:
+                found.append(rule)
+        return found
+
+    def _outcome(self, key: str, text: str) -> Outcome | None:
+        """Read and judge a reply or a verb."""
+        try:
+            outcome = parse_outcome(text)
+        except OutcomeError as error:
+            self._complain(key, str(error), error.mend)
+            return None
+        if outcome.text is None:
+            return outcome
+        sound = True
+        for finding in pairing.judge(
+            outcome.code, outcome.enhanced, outcome.text.text, self._source.stages
+        ):
+            sound = sound and finding.severity != "error"
+            self._complain(key, finding.what, finding.mend, error=finding.severity == "error")
+        if not (self._surroundings.utf8 or outcome.text.text.isascii()):
+            self._complain(
+                key,
+                "the text is not ASCII; each other character is sent as ?",
+                "write ASCII, or set utf8 = true in [replies]",
+                error=False,
+            )
+        return outcome if sound else None
+
+    def _on_error(self) -> Outcome | None:
+        text = self._source.on_error
+        if text in ("", SKIP):
+            return None
+        outcome = self._outcome("on_error", text)
+        if outcome is not None and outcome.text is None:
+            self._complain("on_error", f"on_error = {text!r} is a verb", 'write "skip" or a reply')
+            return None
+        return outcome
+
+    def _at(
+        self, stage: Stage, owner: FrontEnd, outcome: Outcome | None, fallback: Outcome | None
+    ) -> Rule | None:
+        scope = self._surroundings.scope[stage]
+        before = sum(complaint.error for complaint in self.complaints)
+        condition: nodes.Node | None = None
+        if self._source.when.strip():
+            condition, faults = parse_condition(self._source.when, scope)
+            for fault in faults:
+                self._complain("when", fault.what, fault.mend)
+        if outcome is not None:
+            self._place(outcome, stage, owner)
+            self._shows("then", outcome, stage, owner, condition)
+            self._local(outcome, stage, owner, condition)
+            self._asked_once(outcome, condition)
+        if fallback is not None:
+            self._shows("on_error", fallback, stage, owner, condition)
+        if self._source.on_error and (condition is None or not nodes.checks_of(condition)):
+            self._complain(
+                "on_error", "no check in `when` that could fail", "leave on_error out", error=False
+            )
+        if outcome is None or sum(complaint.error for complaint in self.complaints) > before:
+            return None
+        return Rule(
+            source=self._source,
+            stage=stage,
+            condition=condition,
+            match=self._match(outcome, stage),
+            fallback=self._fallback(fallback, condition, stage),
+        )
+
+    def _match(self, outcome: Outcome, stage: Stage, reason: str = "") -> Match:
+        return Match(
+            rule=self._source.name,
+            stage=stage,
+            verdict=outcome.verdict,
+            mode=self._source.mode,
+            code=outcome.code,
+            enhanced=EnhancedCode.parse(outcome.enhanced) if outcome.code else None,
+            text=outcome.text,
+            argument=outcome.argument,
+            if_permitted=outcome.if_permitted,
+            score=outcome.score,
+            weight=_WEIGHTS.get(outcome.verdict, 0),
+            reason=reason,
+        )
+
+    def _fallback(
+        self, configured: Outcome | None, condition: nodes.Node | None, stage: Stage
+    ) -> Match | None:
+        """Give the reply when a check fails: the rule's own, else its checks' default."""
+        checks: tuple[Check, ...] = () if condition is None else nodes.checks_of(condition)
+        if not checks or self._source.on_error == SKIP:
+            return None
+        if configured is None:
+            texts = [check.on_error for check in checks if check.on_error != SKIP]
+            if not texts:
+                return None
+            configured = parse_outcome(texts[0])
+        return self._match(configured, stage, reason="a check failed")
+
+    def _place(self, outcome: Outcome, stage: Stage, owner: FrontEnd) -> None:
+        """Hold the outcome against the verb table, and say what Postfix will make of a reply."""
+        why = forbidden(outcome.verdict, stage, owner)
+        if why:
+            self._complain(
+                "then",
+                f"{outcome.verdict} cannot be done at {stage} by {_NAMES[owner]}: {why}",
+                _other_place(outcome.verdict, stage, owner),
+            )
+        if needs_whole_message(outcome.verdict, stage) and not self._source.whole_message:
+            self._complain(
+                "then",
+                f"{outcome.verdict} at rcpt acts on the whole message, for every recipient",
+                "say whole_message = true, or answer this recipient with a reply",
+            )
+        if self._source.whole_message and outcome.verdict not in WHOLE_MESSAGE:
+            self._complain(
+                "whole_message",
+                f"whole_message says nothing with {outcome.verdict}",
+                "leave it out",
+                error=False,
+            )
+        if ignored_when_answered_there(outcome.verdict, stage, owner):
+            self._complain(
+                "then",
+                f"Postfix ignores {outcome.verdict} when it asks at {stage} itself",
+                "keep smtpd_delay_reject = yes, or use stage mail",
+                error=False,
+            )
+        if outcome.code:
+            enhanced = EnhancedCode.parse(outcome.enhanced)
+            for note in postfix.surprises(outcome.code, enhanced, owner, stage, None):
+                self._complain("then", note, "see `policyd check` for what is sent", error=False)
+
+    def _shows(
+        self,
+        key: str,
+        outcome: Outcome,
+        stage: Stage,
+        owner: FrontEnd,
+        condition: nodes.Node | None,
+    ) -> None:
+        """Refuse names in a text that nothing fills in."""
+        checks = () if condition is None else nodes.checks_of(condition)
+        values = {name for check in checks for name in check.values}
+        for name in sorted(outcome.names - values):
+            fact = FACTS.get(name)
+            if fact is None:
+                self._complain(
+                    key,
+                    f"{{{name}}} is neither a fact nor a value of a check in `when`",
+                    "name a fact, or write {{ }} for braces",
+                )
+            elif stage not in fact.known[owner]:
+                self._complain(
+                    key,
+                    f"{{{name}}} is not known at {stage} to {_NAMES[owner]}",
+                    f"it is known {where_known(fact)}",
+                )
+        if outcome.verdict in (Verdict.REDIRECT, Verdict.BCC, Verdict.FILTER) and outcome.names:
+            self._complain(key, "an address is fixed, not a template", "write it out")
+
+    def _local(
+        self, outcome: Outcome, stage: Stage, owner: FrontEnd, condition: nodes.Node | None
+    ) -> None:
+        """Hold rules that test local_submission to what cleanup(8) can do with such mail."""
+        if condition is None or _LOCAL not in nodes.facts_of(condition):
+            return
+        if stage is Stage.RCPT:
+            self._complain(
+                "stage",
+                "a recipient of a local submission cannot be refused (cleanup(8))",
+                "use stage mail or end-of-data",
+            )
+        if outcome.verdict not in (Verdict.REJECT, Verdict.DISCARD) or owner is FrontEnd.POLICY:
+            self._complain(
+                "then",
+                "a rule that tests local_submission may only reject or discard: "
+                "a deferred submission is retried for ever",
+                "write a 5yz reply or discard, or drop the test",
+            )
+
+    def _asked_once(self, outcome: Outcome, condition: nodes.Node | None) -> None:
+        if condition is None or outcome.verdict not in (Verdict.ACCEPT, Verdict.SCORE):
+            return
+        for check in nodes.checks_of(condition):
+            if check.asks_once:
+                self._complain(
+                    "when",
+                    f"{check.name}() in a rule that says {outcome.verdict}: later stages "
+                    "evaluate such rules again, and it is asked once",
+                    "write pass, or a reply",
+                )
+
+
+_NAMES: Final = {FrontEnd.POLICY: "policy delegation", FrontEnd.MILTER: "the milter"}
+
+
+def _other_place(verdict: Verdict, stage: Stage, owner: FrontEnd) -> str:
+    """Name the places where a verb can be done."""
+    for front_end in (owner, *(f for f in FrontEnd if f is not owner)):
+        stages = [s for s in Stage if not forbidden(verdict, s, front_end)]
+        if front_end is FrontEnd.MILTER:
+            stages = [s for s in stages if s in TRANSACTION]
+        if stages and (front_end is not owner or stages != [stage]):
+            return f"{_NAMES[front_end]} can at {', '.join(stages)}"
+    return "use another verb"
+
+
+def _unreachable(rules: Sequence[Rule]) -> list[Complaint]:
+    """Find rules behind one of their stage that always matches and ends it."""
+    closed: dict[Stage, Rule] = {}
+    found = []
+    for rule in rules:
+        before = closed.get(rule.stage)
+        if before is not None:
+            found.append(
+                Complaint(
+                    rule.source,
+                    "name",
+                    f'never reached at {rule.stage}: rule "{before.name}" before it always applies',
+                    "move it up, or give the other a `when`",
+                )
+            )
+        always = rule.condition is None or (
+            isinstance(rule.condition, nodes.Literal) and rule.condition.value is True
+        )
+        if always and not rule.goes_on:
+            closed.setdefault(rule.stage, rule)
+    return found
+
+
+def _carrying(rules: Sequence[Rule], owners: Mapping[Stage, FrontEnd]) -> list[Complaint]:
+    """Warn of accept and score rules that a later stage of the other front end cannot repeat."""
+    found = []
+    for rule in rules:
+        if rule.match.mode is Mode.SHADOW or rule.stage not in TRANSACTION:
+            continue
+        if rule.match.verdict not in (Verdict.ACCEPT, Verdict.SCORE):
+            continue
+        for stage in TRANSACTION[TRANSACTION.index(rule.stage) + 1 :]:
+            later = owners.get(stage)
+            if later is None or can_repeat(rule, later):
+                continue
+            facts = ", ".join(sorted(missing_facts(rule, later)))
+            if facts:
+                found.append(
+                    Complaint(
+                        rule.source,
+                        "when",
+                        f"{rule.match.verdict} does not carry over to {stage}: "
+                        f"{_NAMES[later]} does not know {facts}",
+                        f"repeat the rule at {stage} with facts known there",
+                        error=False,
+                    )
+                )
+                break
+    return found
+
+
+def _policy(rules: tuple[Rule, ...], surroundings: Surroundings) -> Policy:
+    owners = surroundings.owners
+    by_stage = {stage: [r for r in rules if r.stage is stage] for stage in Stage}
+    local = {
+        stage: [
+            r
+            for r in by_stage[stage]
+            if r.condition is not None and _LOCAL in nodes.facts_of(r.condition)
+        ]
+        for stage in TRANSACTION
+    }
+
+    def single(stage: Stage, front_end: FrontEnd) -> Question:
+        return compile_question(front_end, (stage,), by_stage)
+
+    policy_owned = [s for s in Stage if owners.get(s) is FrontEnd.POLICY]
+    milter_owned = [s for s in TRANSACTION if owners.get(s) is FrontEnd.MILTER]
+    at_rcpt = tuple(stage for stage in AT_RCPT if stage in policy_owned)
+    return Policy(
+        rules=rules,
+        owners=owners,
+        delegation={stage: single(stage, FrontEnd.POLICY) for stage in policy_owned},
+        at_rcpt=compile_question(FrontEnd.POLICY, at_rcpt, by_stage) if at_rcpt else None,
+        milter={stage: single(stage, FrontEnd.MILTER) for stage in milter_owned if by_stage[stage]},
+        local={
+            stage: compile_question(FrontEnd.MILTER, (stage,), local, carry=False)
+            for stage in milter_owned
+            if local[stage]
+        },
+        hash=surroundings.hash,
+    )

@@ -1,0 +1,487 @@
+"""
+Conditions: a typed subset of Python's expression grammar, parsed and checked into trees.
+
+Python's own parser reads the text; only the listed forms are taken over, each with its types
+checked. Nothing of the text is ever executed as Python.
+"""
+
+import ast
+import difflib
+import io
+import tokenize
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from policyd.checks.interface import Check
+from policyd.facts.table import FACTS, FactType, where_known
+from policyd.rules import nodes
+from policyd.rules.literals import LiteralError, clock_minutes, coerce
+from policyd.smtp.stage import FrontEnd, Stage
+
+LONGEST: Final = 4096
+"""Characters of a condition at most."""
+DEEPEST: Final = 60
+"""Levels of nesting at most, so that no walk over a tree runs out of stack."""
+
+_NUMBERS: Final = frozenset({FactType.NUMBER, FactType.SIZE, FactType.DURATION})
+_ORDERED: Final = _NUMBERS | {FactType.TIME}
+_WORDS: Final[Mapping[type[ast.cmpop], str]] = {
+    ast.Eq: "==",
+    ast.NotEq: "!=",
+    ast.Lt: "<",
+    ast.LtE: "<=",
+    ast.Gt: ">",
+    ast.GtE: ">=",
+    ast.In: "in",
+    ast.NotIn: "not in",
+}
+_ARITHMETIC: Final[Mapping[type[ast.operator], str]] = {
+    ast.Add: "+",
+    ast.Sub: "-",
+    ast.Mult: "*",
+    ast.Div: "/",
+    ast.FloorDiv: "//",
+    ast.Mod: "%",
+}
+_METHODS: Final[Mapping[FactType, tuple[str, frozenset[str]]]] = {
+    FactType.MAIL: ("holds_mail", frozenset({"addresses", "patterns"})),
+    FactType.DOMAIN: ("holds_domain", frozenset({"domains", "patterns"})),
+    FactType.ADDRESS: ("holds_address", frozenset({"networks"})),
+    FactType.TEXT: ("holds_text", frozenset({"addresses", "patterns"})),
+}
+_FORBIDDEN: Final[Mapping[type[ast.AST], tuple[str, str]]] = {
+    ast.Attribute: ("a dot after a name", "facts have no attributes; derived ones have names"),
+    ast.Subscript: ("a subscript", "there are none; sender_domain and the like are facts"),
+    ast.Lambda: ("lambda", "write the condition itself"),
+    ast.ListComp: ("a comprehension", "any_in() and all_in() look at several values"),
+    ast.SetComp: ("a comprehension", "any_in() and all_in() look at several values"),
+    ast.DictComp: ("a comprehension", "any_in() and all_in() look at several values"),
+    ast.GeneratorExp: ("a comprehension", "any_in() and all_in() look at several values"),
+    ast.IfExp: ("if ... else", "use and, or, not"),
+    ast.JoinedStr: ("an f-string", "write a plain string"),
+    ast.NamedExpr: (":=", "write == to compare"),
+    ast.Tuple: ("a tuple", "write a list: [ ]"),
+    ast.Set: ("a set", "write a list: [ ]"),
+    ast.Dict: ("a dictionary", "write a list: [ ]"),
+    ast.Starred: ("*", "write the values out"),
+    ast.Await: ("await", "checks are called by their names alone"),
+}
+FUNCTIONS: Final[Mapping[str, str]] = {
+    "any_in": "any_in(recipients, LIST): a list has at least one of several values",
+    "all_in": "all_in(recipients, LIST): a list has all of several values, and there is one",
+    "header": "header('Name'): the values of that header, joined by newlines; empty without it",
+    "matches": "matches(value, 'pattern'): a linear-time regular expression is found in it",
+}
+
+
+class NamedContainer(nodes.Container):
+    """A list of the configuration as conditions see it: what it holds and of which kinds."""
+
+    @property
+    def kinds(self) -> frozenset[str]:
+        """Which of addresses, domains, networks, patterns the list has."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """
+    What a condition may name: where it is asked, the lists, the checks.
+
+    `write_out(kind, entries)` makes a list of entries that a condition spells out (kind:
+    addresses, domains, networks or patterns); ValueError says which entry is wrong.
+    """
+
+    stage: Stage
+    front_end: FrontEnd
+    lists: Mapping[str, NamedContainer]
+    checks: Mapping[str, Check]
+    write_out: Callable[[str, Sequence[str]], nodes.Container]
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What is wrong with a condition, and how to mend it."""
+
+    what: str
+    mend: str
+
+
+class _FaultError(Exception):
+    def __init__(self, what: str, mend: str) -> None:
+        super().__init__(what)
+        self.fault = Fault(what, mend)
+
+
+def parse(text: str, scope: Scope) -> tuple[nodes.Node | None, tuple[Fault, ...]]:
+    """Parse and check a condition: its tree, or all that is wrong with it."""
+    if len(text) > LONGEST:
+        what = f"the condition has {len(text)} characters; at most {LONGEST} are allowed"
+        return None, (Fault(what, "split it into several rules, or move values into a list"),)
+    line = " ".join(text.split("\n")).strip()
+    try:
+        _refuse_tokens(line)
+        tree = ast.parse(line, mode="eval").body
+        _refuse_depth(tree)
+        parser = _Parser(line, scope)
+        node = parser.truth(tree)
+    except _FaultError as error:
+        return None, (error.fault,)
+    except (SyntaxError, ValueError, tokenize.TokenError, RecursionError, MemoryError) as error:
+        said = error.msg if isinstance(error, SyntaxError) else str(error)
+        return None, (Fault(f"the condition cannot be read: {said}", f"look at: {line[:80]}"),)
+    return (None if parser.faults else node), tuple(parser.faults)
+
+
+def _refuse_tokens(line: str) -> None:
+    """Refuse what Python's tree no longer shows: comments, adjacent and odd string literals."""
+    before = None
+    for token in tokenize.generate_tokens(io.StringIO(line).readline):
+        if token.type == tokenize.COMMENT:
+            raise _FaultError("a comment inside a condition", "write it above, as a TOML comment")
+        if token.type == tokenize.STRING:
+            if before == tokenize.STRING:
+                raise _FaultError("two strings side by side", "put an operator between them")
+            if token.string.lstrip("rR")[0] not in "'\"":
+                raise _FaultError(f"the string {token.string}", "write it without a prefix, or r''")
+            if token.string.lstrip("rR")[:3] in ("'''", '"""'):
+                raise _FaultError("a triple-quoted string", "one quote is enough")
+        before = token.type
+
+
+def _refuse_depth(tree: ast.expr) -> None:
+    level: Iterable[ast.AST] = (tree,)
+    for _ in range(DEEPEST):
+        level = [child for node in level for child in ast.iter_child_nodes(node)]
+        if not level:
+            return
+    raise _FaultError("the condition is nested too deeply", "split it into several rules")
+
+
+class _Parser:
+    """Turns Python's tree into ours; collects faults so that all of a condition's are told."""
+
+    def __init__(self, line: str, scope: Scope) -> None:
+        self._line = line
+        self._scope = scope
+        self.faults: list[Fault] = []
+
+    def _text(self, tree: ast.AST) -> str:
+        return ast.get_source_segment(self._line, tree) or self._line
+
+    def truth(self, tree: ast.expr) -> nodes.Node:
+        """Parse what must be a truth value."""
+        match tree:
+            case ast.BoolOp():
+                word = "and" if isinstance(tree.op, ast.And) else "or"
+                parts = tuple(self._part(part) for part in tree.values)
+                return nodes.Both(self._text(tree), FactType.TRUTH, word, parts)
+            case ast.UnaryOp(op=ast.Not()):
+                return nodes.Not(self._text(tree), FactType.TRUTH, self._part(tree.operand))
+            case ast.Constant(value=bool()):
+                return nodes.Literal(self._text(tree), FactType.TRUTH, tree.value)
+        node = self._comparison(tree) if isinstance(tree, ast.Compare) else self._value(tree)
+        if node.type is not FactType.TRUTH:
+            raise _FaultError(
+                f"{node.source} is a {node.type}, not a truth value",
+                _truth_mend(node),
+            )
+        return node
+
+    def _part(self, tree: ast.expr) -> nodes.Node:
+        """Parse one side of and, or, not; a fault in it leaves the others to be checked."""
+        try:
+            return self.truth(tree)
+        except _FaultError as error:
+            if error.fault not in self.faults:
+                self.faults.append(error.fault)
+            return nodes.Literal(self._text(tree), FactType.TRUTH, False)
+
+    def _comparison(self, tree: ast.Compare) -> nodes.Node:
+        operands = [tree.left, *tree.comparators]
+        if len(tree.ops) > 1 and any(isinstance(x, ast.Call) for x in operands[1:-1]):
+            raise _FaultError("a call in the middle of a chain", "compare twice, joined by and")
+        parts = tuple(
+            self._pair(left, _WORDS.get(type(op), ""), right, tree)
+            for left, op, right in zip(operands, tree.ops, operands[1:], strict=False)
+        )
+        if len(parts) == 1:
+            return parts[0]
+        return nodes.Both(self._text(tree), FactType.TRUTH, "and", parts)
+
+    def _pair(self, left: ast.expr, word: str, right: ast.expr, tree: ast.Compare) -> nodes.Node:
+        source = self._text(tree) if len(tree.ops) == 1 else f"{self._text(left)} {word} ..."
+        if not word:
+            raise _FaultError("`is`", "write == or !=")
+        if word in ("in", "not in"):
+            return self._membership(left, right, source, negated=word == "not in")
+        return self._compare(left, word, right, source)
+
+    def _compare(self, left: ast.expr, word: str, right: ast.expr, source: str) -> nodes.Node:
+        a, b = self._value(left), self._value(right)
+        if isinstance(a, nodes.Literal) and isinstance(b, nodes.Literal):
+            raise _FaultError(f"{source} compares two literals", "compare a fact with one")
+        if isinstance(a, nodes.Literal):  # `'x' == sender` reads as `sender == 'x'`
+            mirrored = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}.get(word, word)
+            return self._typed(b, mirrored, a, source)
+        return self._typed(a, word, b, source)
+
+    def _typed(self, a: nodes.Node, word: str, b: nodes.Node, source: str) -> nodes.Node:
+        if FactType.TRUTH in (a.type, b.type):
+            raise _FaultError(f"{source} compares truth values", "use them as they are, or not ...")
+        if isinstance(b, nodes.Literal):
+            clock = clock_minutes(str(b.value)) if a.type is FactType.TIME else None
+            if clock is not None:
+                return nodes.ClockCompare(source, FactType.TRUTH, a, word, clock)
+            b = self._literal(b, a.type)
+        elif a.type is not b.type and not {a.type, b.type} <= _NUMBERS:
+            a, b = self._meet(a, b, source)
+        if word not in ("==", "!=") and a.type not in _ORDERED:
+            raise _FaultError(f"{source}: a {a.type} has no order", "compare it with ==, != or in")
+        return nodes.Compare(source, FactType.TRUTH, a, word, b)
+
+    def _meet(self, a: nodes.Node, b: nodes.Node, source: str) -> tuple[nodes.Node, nodes.Node]:
+        """Let a text stand beside a domain or a mail address: logins are often addresses."""
+        for text, other in ((a, b), (b, a)):
+            if text.type is FactType.TEXT and other.type in (FactType.MAIL, FactType.DOMAIN):
+                cast = nodes.CastNode(text.source, other.type, text)
+                return (cast, b) if text is a else (a, cast)
+        raise _FaultError(
+            f"{source} compares a {a.type} with a {b.type}", "compare facts of one type"
+        )
+
+    def _literal(self, node: nodes.Literal, wanted: FactType) -> nodes.Literal:
+        try:
+            return nodes.Literal(node.source, wanted, coerce(node.value, wanted))
+        except LiteralError as error:
+            raise _FaultError(str(error), f"write a {wanted}") from error
+
+    def _membership(
+        self, left: ast.expr, right: ast.expr, source: str, *, negated: bool
+    ) -> nodes.Node:
+        item = self._value(left)
+        if isinstance(right, ast.Name) and right.id not in FACTS:
+            container, method = self._named(right.id, item)
+            return nodes.Member(source, FactType.TRUTH, item, container, method, negated)
+        if isinstance(right, ast.List):
+            return self._among(item, right, source, negated=negated)
+        where = self._value(right)
+        if item.type is FactType.ADDRESS and isinstance(where, nodes.Literal):
+            container = self._write_out("networks", (str(where.value),))
+            return nodes.Member(source, FactType.TRUTH, item, container, "holds_address", negated)
+        if where.type is FactType.TEXT and item.type is FactType.TEXT:
+            return nodes.Contains(source, FactType.TRUTH, item, where, negated)
+        raise _FaultError(
+            f"{source}: a {item.type} is not looked for in a {where.type}",
+            "right of `in` stands a list: its name, or [ ] with the values",
+        )
+
+    def _named(self, name: str, item: nodes.Node) -> tuple[nodes.Container, str]:
+        container = self._scope.lists.get(name)
+        if container is None:
+            near = _nearest(name, self._scope.lists)
+            raise _FaultError(f"there is no list {name}", near or f"add a table [lists.{name}]")
+        if item.type not in _METHODS:
+            raise _FaultError(f"a {item.type} cannot be in a list", "compare it with == or <, >")
+        method, kinds = _METHODS[item.type]
+        if not container.kinds & kinds:
+            raise _FaultError(
+                f"{item.source} is a {item.type}, and the list {name} has "
+                f"{' and '.join(sorted(container.kinds)) or 'nothing'}",
+                _list_mend(item, container.kinds, kinds),
+            )
+        return container, method
+
+    def _among(
+        self, item: nodes.Node, right: ast.List, source: str, *, negated: bool
+    ) -> nodes.Node:
+        values = []
+        for element in right.elts:
+            value = self._value(element)
+            if not isinstance(value, nodes.Literal):
+                raise _FaultError(f"{value.source} in a list", "a list holds literals only")
+            values.append(value)
+        if not values:
+            raise _FaultError(f"{source}: an empty list", "name at least one value")
+        kind = {
+            FactType.MAIL: "addresses",
+            FactType.DOMAIN: "domains",
+            FactType.ADDRESS: "networks",
+        }.get(item.type)
+        if kind is not None:
+            texts = tuple(str(value.value) for value in values)
+            method = _METHODS[item.type][0]
+            container = self._write_out(kind, texts)
+            return nodes.Member(source, FactType.TRUTH, item, container, method, negated)
+        if item.type not in _NUMBERS | {FactType.TEXT}:
+            raise _FaultError(f"a {item.type} cannot be in a list", "compare it with == or <, >")
+        constants = frozenset(self._literal(value, item.type).value for value in values)
+        where = nodes.Literal(self._text(right), item.type, constants)
+        return nodes.Contains(source, FactType.TRUTH, item, where, negated)
+
+    def _write_out(self, kind: str, entries: Sequence[str]) -> nodes.Container:
+        try:
+            return self._scope.write_out(kind, entries)
+        except ValueError as error:
+            raise _FaultError(str(error), f"write {kind}") from error
+
+    def _value(self, tree: ast.expr) -> nodes.Node:
+        """Parse any value: a literal, a fact, a call, arithmetic, or a truth in parentheses."""
+        match tree:
+            case ast.Constant(value=bool()):
+                return nodes.Literal(self._text(tree), FactType.TRUTH, tree.value)
+            case ast.Constant(value=int() | float()):
+                return nodes.Literal(self._text(tree), FactType.NUMBER, tree.value)
+            case ast.Constant(value=str()):
+                return nodes.Literal(self._text(tree), FactType.TEXT, tree.value)
+            case ast.Name():
+                return self._fact(tree.id)
+            case ast.Call():
+                return self._call(tree)
+            case ast.BinOp() | ast.UnaryOp(op=ast.USub() | ast.UAdd()):
+                return self._arithmetic(tree)
+            case ast.BoolOp() | ast.Compare() | ast.UnaryOp():
+                return self.truth(tree)
+        what, mend = _FORBIDDEN.get(
+            type(tree), (f"{type(tree).__name__.lower()}", "see the forms a condition may have")
+        )
+        raise _FaultError(f"{what} is not part of a condition: {self._text(tree)}", mend)
+
+    def _fact(self, name: str) -> nodes.Node:
+        fact = FACTS.get(name)
+        if fact is None:
+            raise _FaultError(*self._unknown_name(name))
+        if self._scope.stage not in fact.known[self._scope.front_end]:
+            raise _FaultError(
+                f"{name} is not known at {self._scope.stage} to {_SPEAKER[self._scope.front_end]}",
+                f"it is known {where_known(fact)}",
+            )
+        return nodes.FactNode(name, fact.type, name)
+
+    def _unknown_name(self, name: str) -> tuple[str, str]:
+        if name in ("true", "false"):
+            return f"there is no fact {name}", f"write {name.capitalize()}"
+        if name in self._scope.lists:
+            return f"{name} is a list", f"write `FACT in {name}`"
+        if name in FUNCTIONS or name in self._scope.checks:
+            return f"{name} is called", f"write {name}(...)"
+        known = [
+            fact
+            for fact in FACTS.values()
+            if self._scope.stage in fact.known[self._scope.front_end]
+        ]
+        near = _nearest(name, [fact.name for fact in known]) or _nearest(name, FACTS)
+        return f"there is no fact {name}", near or "`policyd check` names the facts of each stage"
+
+    def _call(self, tree: ast.Call) -> nodes.Node:
+        if not isinstance(tree.func, ast.Name):
+            raise _FaultError(f"a call of {self._text(tree.func)}", "call functions by their names")
+        name = tree.func.id
+        if tree.keywords:
+            raise _FaultError(f"{name}() with a named argument", "give the value alone")
+        if name in ("any_in", "all_in"):
+            return self._several(tree, name)
+        if name == "header":
+            return self._header(tree)
+        if name == "matches":
+            return self._matches(tree)
+        check = self._scope.checks.get(name)
+        if check is None:
+            near = _nearest(name, [*FUNCTIONS, *self._scope.checks])
+            raise _FaultError(f"there is no check {name}()", near or "see `policyd check --help`")
+        return self._check(tree, check)
+
+    def _check(self, tree: ast.Call, check: Check) -> nodes.Node:
+        if len(tree.args) != len(check.parameters):
+            raise _FaultError(
+                f"{check.name}() takes {len(check.parameters)} arguments, not {len(tree.args)}",
+                f"{check.name}({', '.join(check.parameters)})",
+            )
+        arguments = []
+        for argument, wanted in zip(tree.args, check.parameters, strict=True):
+            value = self._value(argument)
+            if isinstance(value, nodes.Literal):
+                value = self._literal(value, wanted)
+            elif value.type is not wanted and not {value.type, wanted} <= _NUMBERS:
+                raise _FaultError(
+                    f"{check.name}() takes a {wanted}, and {value.source} is a {value.type}",
+                    f"give it a {wanted}",
+                )
+            arguments.append(value)
+        for name in check.needs:
+            self._fact(name)
+        return nodes.CheckCall(self._text(tree), check.result, check, tuple(arguments))
+
+    def _several(self, tree: ast.Call, word: str) -> nodes.Node:
+        usage = f"write {FUNCTIONS[word].partition(':')[0]}"
+        if len(tree.args) != 2 or not isinstance(tree.args[1], ast.Name):
+            raise _FaultError(f"{word}() takes several values and the name of a list", usage)
+        items = self._value(tree.args[0])
+        single = {FactType.MAILS: FactType.MAIL, FactType.TEXTS: FactType.TEXT}.get(items.type)
+        if single is None:
+            raise _FaultError(f"{items.source} is one {items.type}", f"write {items.source} in ...")
+        one = nodes.FactNode(items.source, single, items.source)
+        container, method = self._named(tree.args[1].id, one)
+        return nodes.Several(self._text(tree), FactType.TRUTH, word, items, container, method)
+
+    def _header(self, tree: ast.Call) -> nodes.Node:
+        match tree.args:
+            case [ast.Constant(value=str() as name)] if name.strip(":") and ":" not in name:
+                self._fact("headers")
+                return nodes.Header(self._text(tree), FactType.TEXT, name)
+        raise _FaultError("header() takes one name", "write header('Subject')")
+
+    def _matches(self, tree: ast.Call) -> nodes.Node:
+        match tree.args:
+            case [value, ast.Constant(value=str() as pattern)]:
+                item = self._value(value)
+                if item.type not in _METHODS or item.type is FactType.ADDRESS:
+                    raise _FaultError(f"{item.source} is a {item.type}", "match texts and names")
+                container = self._write_out("patterns", (pattern,))
+                method = _METHODS[item.type][0]
+                source = self._text(tree)
+                return nodes.Member(source, FactType.TRUTH, item, container, method, negated=False)
+        raise _FaultError("matches() takes a value and a pattern", "write matches(helo_name, '^x')")
+
+    def _arithmetic(self, tree: ast.BinOp | ast.UnaryOp) -> nodes.Node:
+        if isinstance(tree, ast.UnaryOp):
+            word, operands = "-" if isinstance(tree.op, ast.USub) else "+", [tree.operand]
+        else:
+            found = _ARITHMETIC.get(type(tree.op))
+            if found is None:
+                raise _FaultError(
+                    f"the operator in {self._text(tree)}", "there are + - * / // and %"
+                )
+            word, operands = found, [tree.left, tree.right]
+        values = [self._value(operand) for operand in operands]
+        typed = next((v.type for v in values if v.type in _NUMBERS - {FactType.NUMBER}), None)
+        for i, value in enumerate(values):
+            if isinstance(value, nodes.Literal) and value.type is FactType.TEXT and typed:
+                values[i] = self._literal(value, typed)
+            elif value.type not in _NUMBERS:
+                raise _FaultError(f"{value.source} is a {value.type}", "arithmetic is for numbers")
+        left = values[0] if len(values) > 1 else None
+        return nodes.Arithmetic(self._text(tree), typed or FactType.NUMBER, left, word, values[-1])
+
+
+_SPEAKER: Final = {FrontEnd.POLICY: "policy delegation", FrontEnd.MILTER: "the milter"}
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f"did you mean {near[0]}?" if near else ""
+
+
+def _truth_mend(node: nodes.Node) -> str:
+    if node.type in _NUMBERS:
+        return f"write {node.source} > 0"
+    if node.type is FactType.TEXT or node.type is FactType.MAIL:
+        return f"write {node.source} != ''"
+    return "compare it with something"
+
+
+def _list_mend(item: nodes.Node, has: frozenset[str], wants: frozenset[str]) -> str:
+    if item.type is FactType.MAIL and "domains" in has and item.source in ("sender", "recipient"):
+        return f"write {item.source}_domain"
+    return f"give the list {' or '.join(sorted(wants))}"
