@@ -230,7 +230,7 @@ class _Writer:
             return
         match match.verdict:
             case Verdict.SCORE:
-                self._line(depth, f"score += {match.score!r}")
+                self._line(depth, f"score = ctx.score = score + {match.score!r}")
             case Verdict.ACCEPT:
                 self._line(depth, f"return kept or {name}")
             case Verdict.PASS:
@@ -258,7 +258,7 @@ class _Writer:
                 break  # it may have ended the stage: nothing behind it is sure
             inner = self._if(depth, rule, fallback=False)
             if verdict is Verdict.SCORE:
-                self._line(inner, f"score += {rule.match.score!r}")
+                self._line(inner, f"score = ctx.score = score + {rule.match.score!r}")
             elif verdict is Verdict.ACCEPT:
                 name = self._namespace.add("r", self._plan.accepted(rule.match))
                 self._line(inner, accept.format(name))
@@ -287,7 +287,7 @@ class _Writer:
         write(3, "break")
         write(2, "scores.append(score)")
         write(1, "if given:")
-        write(2, "score = max(scores)")
+        write(2, "score = ctx.score = max(scores)")
         write(1, "else:")
         write(2, "while True:")
         self._carried(3, block, accept="taken.append({}); break", blind=True)

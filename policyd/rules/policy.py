@@ -54,6 +54,7 @@ class Context(Protocol):
     """What a question needs while it is decided; the service provides it."""
 
     now: float
+    score: float
     hits: list[Match]
     trace: dict[int, object]
 

@@ -1,0 +1,117 @@
+"""What a question has while it is decided: the time, checks within their limit, what was found."""
+
+import asyncio
+import types
+from collections.abc import Awaitable, Callable, Generator
+from threading import Lock
+from typing import Final, Protocol, cast
+
+from policyd.checks.interface import Answer, Check, CheckFailedError
+from policyd.facts.table import Attributes
+from policyd.rules.policy import Match
+
+FAILED: Final = "failed"
+"""The result under which a check that could not be made is counted."""
+
+
+class Notes(Protocol):
+    """Where checks are counted and their failures told."""
+
+    def checked(self, check: str, result: str, seconds: float) -> None:
+        """Count a check."""
+        ...
+
+    def check_failed(self, rule: str, failure: str) -> None:
+        """Tell why a rule's check could not be made."""
+        ...
+
+
+@types.coroutine
+def hand_over() -> Generator[None, None, None]:
+    """
+    Mark the place up to which a coroutine may be stepped outside a Task.
+
+    Whoever steps it makes it a Task here; inside a Task it is a turn of the loop.
+    """
+    yield
+
+
+class DecisionContext:
+    """
+    The state of one decision (rules.policy.Context).
+
+    `seconds` is what all remote checks together may take. Checks that are not remote run under
+    the service's lock, since milter callbacks decide on threads of their own.
+    """
+
+    __slots__ = (
+        "_deadline",
+        "_handed_over",
+        "_lock",
+        "_notes",
+        "_seconds",
+        "_timer",
+        "failures",
+        "hits",
+        "now",
+        "score",
+        "trace",
+        "values",
+    )
+
+    def __init__(
+        self, now: float, seconds: float, timer: Callable[[], float], lock: Lock, notes: Notes
+    ) -> None:
+        """Start a decision at `now`, in seconds since the epoch."""
+        self.now = now
+        self.score: float = 0
+        self.hits: list[Match] = []
+        self.trace: dict[int, object] = {}
+        self.values: dict[str, str] = {}
+        self.failures: list[str] = []
+        self._seconds = seconds
+        self._deadline: float | None = None
+        self._handed_over = False
+        self._timer = timer
+        self._lock = lock
+        self._notes = notes
+
+    def ask(self, check: Check, attributes: Attributes, *arguments: object) -> object:
+        """Make a check that answers at once."""
+        started = self._timer()
+        try:
+            with self._lock:
+                answer = cast("Answer", check.ask(attributes, *arguments))
+        except CheckFailedError:
+            self._notes.checked(check.name, FAILED, self._timer() - started)
+            raise
+        return self._found(check, answer, started)
+
+    async def ask_remote(self, check: Check, attributes: Attributes, *arguments: object) -> object:
+        """Make a remote check within what is left of the decision's time."""
+        if not self._handed_over:
+            self._handed_over = True
+            await hand_over()
+        started = self._timer()
+        if self._deadline is None:
+            self._deadline = started + self._seconds
+        try:
+            async with asyncio.timeout(max(0.0, self._deadline - started)):
+                answer = await cast("Awaitable[Answer]", check.ask(attributes, *arguments))
+        except (CheckFailedError, TimeoutError) as error:
+            self._notes.checked(check.name, FAILED, self._timer() - started)
+            if isinstance(error, TimeoutError):
+                why = f"{check.name}() took longer than the decision's {self._seconds:g} s"
+                raise CheckFailedError(why) from error
+            raise
+        return self._found(check, answer, started)
+
+    def _found(self, check: Check, answer: Answer, started: float) -> object:
+        self._notes.checked(check.name, answer.result, self._timer() - started)
+        self.values.update(answer.values)
+        return answer.value
+
+    def failed(self, match: Match, failure: CheckFailedError) -> None:
+        """Take note that a rule's check could not be made; its on_error says what then."""
+        self.failures.append(f"{match.rule}: {failure}")
+        self._notes.check_failed(match.rule, str(failure))

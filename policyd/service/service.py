@@ -1,0 +1,355 @@
+"""
+The one door: both front ends ask here, and every answer leaves through here.
+
+The service decides, lets checks take no longer than they may, falls back, and counts and logs
+each answer where it is written. It is asked from the event loop by policy delegation and from
+libmilter's threads by the milter: what it shares is guarded by one lock, held for microseconds.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine
+from threading import Lock
+from typing import Any, Final, Protocol, cast
+
+import msgspec
+
+from policyd.facts.table import Attributes
+from policyd.observe.log import Level
+from policyd.protocol.delegation import Asked, Request, encode_action
+from policyd.rules.outcome import ignored_when_answered_there
+from policyd.rules.policy import Ask, AskRemote, Match, Policy, Question
+from policyd.service.context import DecisionContext
+from policyd.service.ids import Ids
+from policyd.service.reply import FAULT, argument_of, reply_of
+from policyd.smtp.decision import Decision, RuleHit, Source, Verdict
+from policyd.smtp.stage import FrontEnd, RestrictionList, Stage
+
+_REFUSALS: Final = frozenset({Verdict.DEFER, Verdict.REJECT})
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """
+    What the configuration says about every decision.
+
+    `decision_timeout` is in seconds, for all remote checks of one decision together.
+    """
+
+    decision_timeout: float = 8.0
+    show_id: bool = False
+    utf8: bool = False
+    log_decisions: bool = True
+
+
+class Memory:
+    """What is remembered about one policy connection: whose PREPEND the message has already."""
+
+    __slots__ = ("instance", "prepended")
+
+    def __init__(self) -> None:
+        """Start with no message."""
+        self.instance = ""
+        self.prepended: set[str] = set()
+
+    def first_time(self, instance: str, rule: str) -> bool:
+        """Tell whether a rule's header is new to the message, and take note of it."""
+        if instance != self.instance or not instance:
+            self.instance = instance
+            self.prepended.clear()
+        if rule in self.prepended:
+            return False
+        self.prepended.add(rule)
+        return True
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """A decision on its way out; `wire` is a policy answer, `started` a reading of the timer."""
+
+    front_end: FrontEnd
+    decision: Decision
+    attributes: Attributes
+    stages: tuple[Stage, ...]
+    started: float
+    wire: bytes = b""
+
+
+class Counters(Protocol):
+    """What counts (observe.metrics.Metrics)."""
+
+    def answered(
+        self, front_end: FrontEnd, decision: Decision, stages: tuple[Stage, ...], seconds: float
+    ) -> None:
+        """Count an answer."""
+
+    def check(self, check: str, result: str, seconds: float) -> None:
+        """Count a check."""
+
+    def protocol_error(self, front_end: FrontEnd, reason: str) -> None:
+        """Count a protocol error."""
+
+    def connections(self, front_end: FrontEnd, delta: int) -> None:
+        """Move the gauge of connections."""
+
+
+class Journal(Protocol):
+    """What logs (observe.log.Log)."""
+
+    def decision(
+        self, decision: Decision, attributes: Attributes, front_end: FrontEnd, seconds: float
+    ) -> None:
+        """Write a decision's line."""
+
+    def event(self, level: Level, event: str, /, **fields: object) -> None:
+        """Write an event's line."""
+
+
+class Service:
+    """Decides what it is asked, by the policy in force; see the module."""
+
+    def __init__(
+        self,
+        policy: Policy,
+        metrics: Counters,
+        log: Journal,
+        ids: Ids,
+        settings: Settings | None = None,
+        *,
+        clock: Callable[[], float] = time.time,
+        timer: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        """Serve a policy; `clock` is the time of day, `timer` measures what passes."""
+        self.policy = policy
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self.asked: set[Stage] = set()
+        self._metrics = metrics
+        self._log = log
+        self._ids = ids
+        self._settings = settings or Settings()
+        self._clock = clock
+        self._timer = timer
+        self._lock = Lock()
+
+    # policy delegation
+
+    def memory(self) -> Memory:
+        """Make what is remembered about a connection."""
+        return Memory()
+
+    def answer_policy(
+        self, request: Request, asked: Asked, memory: Memory
+    ) -> Answer | Coroutine[Any, Any, Answer]:
+        """Decide a request; where checks are remote a coroutine, which waits at its first yield."""
+        question = self.policy.asked(asked.stage, alone=asked.alone)
+        if question is None:
+            return self.decline(asked.stage, request.attributes)
+        asking = _Asking(question, request.attributes, self._timer(), self._clock())
+        asking.restriction, asking.memory, asking.state = asked.restriction, memory, request.stage
+        if question.remote:
+            return self._decide_remote(asking)
+        return self._decide(asking)
+
+    def decline(self, stage: Stage | None, attributes: Attributes | None = None) -> Answer:
+        """Answer DUNNO where there is nothing to decide: not our stage, or none that is known."""
+        decision = Decision(self._ids.next(self._clock()), Verdict.PASS, stage, Source.DEFAULT)
+        stages = () if stage is None else (stage,)
+        wire = encode_action(decision)
+        return Answer(FrontEnd.POLICY, decision, attributes or {}, stages, self._timer(), wire)
+
+    # milter
+
+    def decide_milter(self, stage: Stage, attributes: Attributes, policy: Policy) -> Answer:
+        """
+        Decide a milter's stage under the policy that its session negotiated with.
+
+        Blocks, so it is called from libmilter's threads only; a stage with remote checks is
+        decided on the loop.
+        """
+        questions = policy.local if _is_local(attributes) else policy.milter
+        question = questions.get(stage)
+        started, now = self._timer(), self._clock()
+        if question is None:
+            decision = Decision(self._ids.next(now), Verdict.PASS, stage, Source.DEFAULT)
+            return Answer(FrontEnd.MILTER, decision, attributes, (stage,), started)
+        asking = _Asking(question, attributes, started, now)
+        if not question.remote:
+            return self._decide(asking)
+        if self.loop is None:
+            return self._fault(asking, RuntimeError("no event loop for remote checks"))
+        future = asyncio.run_coroutine_threadsafe(self._decide_remote(asking), self.loop)
+        return future.result()
+
+    # both
+
+    def written(self, answer: Answer) -> None:
+        """Count and log an answer; called right before it is written."""
+        seconds = self._timer() - answer.started
+        with self._lock:
+            self.asked.update(answer.stages)
+            self._metrics.answered(answer.front_end, answer.decision, answer.stages, seconds)
+        if self._settings.log_decisions:
+            self._log.decision(answer.decision, answer.attributes, answer.front_end, seconds)
+
+    def protocol_error(self, front_end: FrontEnd, reason: str, **detail: object) -> None:
+        """Count and log what a peer did wrong."""
+        with self._lock:
+            self._metrics.protocol_error(front_end, reason)
+        self._log.event("warning", "protocol.error", frontend=front_end, reason=reason, **detail)
+
+    def connected(self, front_end: FrontEnd, delta: int) -> None:
+        """Count connections: one more or one less."""
+        with self._lock:
+            self._metrics.connections(front_end, delta)
+
+    def checked(self, check: str, result: str, seconds: float) -> None:
+        """Count a check."""
+        with self._lock:
+            self._metrics.check(check, result, seconds)
+
+    def check_failed(self, rule: str, failure: str) -> None:
+        """Tell why a rule's check could not be made."""
+        self._log.event("warning", "check.failed", rule=rule, failure=failure)
+
+    def unasked(self) -> tuple[Stage, ...]:
+        """Give the stages that have rules and that nobody has asked for yet."""
+        ruled = {rule.stage for rule in self.policy.rules}
+        return tuple(stage for stage in Stage if stage in ruled - self.asked)
+
+    def _context(self, asking: "_Asking") -> DecisionContext:
+        limit = self._settings.decision_timeout
+        return DecisionContext(asking.now, limit, self._timer, self._lock, self)
+
+    def _decide(self, asking: "_Asking") -> Answer:
+        try:
+            context = self._context(asking)
+            match = cast("Ask", asking.question.ask)(asking.attributes, context)
+            return self._answer(asking, match, context)
+        except Exception as error:  # noqa: BLE001 -- a fault of ours is answered, never raised
+            return self._fault(asking, error)
+
+    async def _decide_remote(self, asking: "_Asking") -> Answer:
+        try:
+            context = self._context(asking)
+            match = await cast("AskRemote", asking.question.ask)(asking.attributes, context)
+            return self._answer(asking, match, context)
+        except Exception as error:  # noqa: BLE001 -- a fault of ours is answered, never raised
+            return self._fault(asking, error)
+
+    def _answer(self, asking: "_Asking", match: Match | None, context: DecisionContext) -> Answer:
+        decision = self._decision(asking, match, context)
+        return self._out(asking, decision)
+
+    def _decision(
+        self, asking: "_Asking", match: Match | None, context: DecisionContext
+    ) -> Decision:
+        id_ = self._ids.next(asking.now)
+        last = asking.question.stages[-1]
+        reason = "; ".join(context.failures)
+        also = tuple(_hit(hit) for hit in context.hits if hit is not match)
+        if match is None:
+            return Decision(id_, Verdict.PASS, last, Source.DEFAULT, reason=reason, also=also)
+        verdict, why = self._done(asking, match)
+        if verdict is not match.verdict:
+            reason = "; ".join(filter(None, (reason, why)))
+            return Decision(
+                id_, verdict, last, Source.DEFAULT, reason=reason, also=(*also, _hit(match))
+            )
+        settings = self._settings
+        return Decision(
+            id_,
+            verdict,
+            match.stage,
+            Source.RULE,
+            reply=reply_of(
+                match,
+                asking.attributes,
+                context,
+                restriction=asking.restriction,
+                utf8=settings.utf8,
+                tail=f" [{id_}]" if settings.show_id else "",
+            ),
+            argument=argument_of(match, asking.attributes, context, utf8=settings.utf8),
+            rule=match.rule,
+            reason="; ".join(filter(None, (match.reason, reason))),
+            if_permitted=match.if_permitted,
+            also=also,
+        )
+
+    def _done(self, asking: "_Asking", match: Match) -> tuple[Verdict, str]:
+        """Give the verdict that can be carried out here and now, and why if it is another."""
+        state = asking.state
+        if state is not None and ignored_when_answered_there(
+            match.verdict, state, asking.question.front_end
+        ):
+            return Verdict.PASS, f"Postfix would ignore {match.verdict} at {state}"
+        if match.verdict is Verdict.PREPEND and asking.memory is not None:
+            instance = str(asking.attributes.get("instance", ""))
+            if not asking.memory.first_time(instance, match.rule):
+                return Verdict.PASS, "the message has the header already"
+        return match.verdict, ""
+
+    def _out(self, asking: "_Asking", decision: Decision) -> Answer:
+        question = asking.question
+        wire = encode_action(decision) if question.front_end is FrontEnd.POLICY else b""
+        return Answer(
+            question.front_end, decision, asking.attributes, question.stages, asking.started, wire
+        )
+
+    def _fault(self, asking: "_Asking", error: Exception) -> Answer:
+        """Answer for a fault of our own: 451 4.3.0, or nothing where that would lose mail."""
+        last = asking.question.stages[-1]
+        id_ = self._ids.next(asking.now)
+        self._log.event(
+            "error", "decision.failed", id=id_, stage=last, error=f"{type(error).__name__}: {error}"
+        )
+        reason = f"fault: {type(error).__name__}"
+        if _is_local(asking.attributes) or _is_postmaster(last, asking.attributes):
+            decision = Decision(id_, Verdict.PASS, last, Source.ERROR, reason=reason)
+        else:
+            decision = Decision(id_, Verdict.DEFER, last, Source.ERROR, reply=FAULT, reason=reason)
+        return self._out(asking, decision)
+
+
+class _Asking:
+    """One question asked: what is known, since when, and what the answer depends on."""
+
+    __slots__ = (
+        "attributes",
+        "memory",
+        "now",
+        "question",
+        "restriction",
+        "started",
+        "state",
+    )
+
+    def __init__(
+        self, question: Question, attributes: Attributes, started: float, now: float
+    ) -> None:
+        self.question = question
+        self.attributes = attributes
+        self.started = started
+        self.now = now
+        self.restriction: RestrictionList | None = None
+        self.memory: Memory | None = None
+        self.state: Stage | None = None
+
+
+def _is_local(attributes: Attributes) -> bool:
+    """Tell whether a submission did not come by SMTP: cleanup(8) would retry it for ever."""
+    return attributes.get("local_submission") is True
+
+
+def _is_postmaster(stage: Stage, attributes: Attributes) -> bool:
+    """Tell whether a recipient is the one that is never refused (RFC 5321 section 4.5.1)."""
+    return stage is Stage.RCPT and str(attributes.get("recipient", "")).lower() == "postmaster"
+
+
+def _hit(match: Match) -> RuleHit:
+    return RuleHit(
+        match.rule,
+        match.stage,
+        match.verdict,
+        match.code_label,
+        match.enhanced_label,
+        match.mode,
+    )
