@@ -106,6 +106,7 @@ class _Plan:
         conditions = [condition for condition in every if condition is not None]
         self.remote = any(check.remote for tree in conditions for check in nodes.checks_of(tree))
         self.facts: frozenset[str] = frozenset().union(*map(nodes.facts_of, conditions))
+        self.named: frozenset[str] = frozenset().union(*map(nodes.named_facts, conditions))
         self._accepted: dict[int, Match] = {}
 
     def accepted(self, match: Match) -> Match:
@@ -170,7 +171,7 @@ class _Writer:
             # <postmaster> without a domain is never refused (RFC 5321 section 4.5.1)
             self._line(1, "if a.get('recipient', '').lower() == 'postmaster':")
             self._line(2, "return None")
-        for line in assignments(plan.facts):
+        for line in assignments(plan.named):
             self._line(1, line)
         for stage, carried, block in plan.blocks:
             if not carried:
@@ -274,7 +275,7 @@ class _Writer:
         Policy delegation leaves `recipient` empty when there are several (SMTPD_POLICY_README);
         then only rules that do not look at it can be evaluated.
         """
-        used = frozenset().union(*(nodes.facts_of(r.condition) for r in block if r.condition))
+        used = frozenset().union(*(nodes.named_facts(r.condition) for r in block if r.condition))
         write = self._line
         write(1, "given = a.get('recipients') or tuple(filter(None, (a.get('recipient'),)))")
         write(1, "base, scores, taken = score, [], []")

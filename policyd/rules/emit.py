@@ -114,7 +114,7 @@ def assignments(facts: frozenset[str]) -> list[str]:
     """Give the lines that read facts into locals; an address before what is derived from it."""
     wanted = set(facts) | {_BASE[name] for name in facts if name in _BASE}
     ordered = sorted(wanted, key=lambda name: (name in _BASE, name))
-    return [f"f_{name} = {_reading(name)}" for name in ordered if name not in ("score", "headers")]
+    return [f"f_{name} = {_reading(name)}" for name in ordered if name != "score"]
 
 
 def _reading(name: str) -> str:

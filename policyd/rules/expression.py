@@ -11,7 +11,7 @@ import io
 import tokenize
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 from policyd.checks.interface import Check
 from policyd.facts.table import FACTS, FactType, where_known
@@ -75,13 +75,13 @@ FUNCTIONS: Final[Mapping[str, str]] = {
 }
 
 
-class NamedContainer(nodes.Container):
+class NamedContainer(nodes.Container, Protocol):
     """A list of the configuration as conditions see it: what it holds and of which kinds."""
 
     @property
     def kinds(self) -> frozenset[str]:
         """Which of addresses, domains, networks, patterns the list has."""
-        raise NotImplementedError
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +184,7 @@ class _Parser:
         node = self._comparison(tree) if isinstance(tree, ast.Compare) else self._value(tree)
         if node.type is not FactType.TRUTH:
             raise _FaultError(
-                f"{node.source} is a {node.type}, not a truth value",
+                f"{node.source} is {_a(node.type)}, not a truth value",
                 _truth_mend(node),
             )
         return node
@@ -238,7 +238,9 @@ class _Parser:
         elif a.type is not b.type and not {a.type, b.type} <= _NUMBERS:
             a, b = self._meet(a, b, source)
         if word not in ("==", "!=") and a.type not in _ORDERED:
-            raise _FaultError(f"{source}: a {a.type} has no order", "compare it with ==, != or in")
+            raise _FaultError(
+                f"{source}: {_a(a.type)} has no order", "compare it with ==, != or in"
+            )
         return nodes.Compare(source, FactType.TRUTH, a, word, b)
 
     def _meet(self, a: nodes.Node, b: nodes.Node, source: str) -> tuple[nodes.Node, nodes.Node]:
@@ -248,14 +250,14 @@ class _Parser:
                 cast = nodes.CastNode(text.source, other.type, text)
                 return (cast, b) if text is a else (a, cast)
         raise _FaultError(
-            f"{source} compares a {a.type} with a {b.type}", "compare facts of one type"
+            f"{source} compares {_a(a.type)} with {_a(b.type)}", "compare facts of one type"
         )
 
     def _literal(self, node: nodes.Literal, wanted: FactType) -> nodes.Literal:
         try:
             return nodes.Literal(node.source, wanted, coerce(node.value, wanted))
         except LiteralError as error:
-            raise _FaultError(str(error), f"write a {wanted}") from error
+            raise _FaultError(str(error), f"write {_a(wanted)}") from error
 
     def _membership(
         self, left: ast.expr, right: ast.expr, source: str, *, negated: bool
@@ -273,7 +275,7 @@ class _Parser:
         if where.type is FactType.TEXT and item.type is FactType.TEXT:
             return nodes.Contains(source, FactType.TRUTH, item, where, negated)
         raise _FaultError(
-            f"{source}: a {item.type} is not looked for in a {where.type}",
+            f"{source}: {_a(item.type)} is not looked for in {_a(where.type)}",
             "right of `in` stands a list: its name, or [ ] with the values",
         )
 
@@ -283,11 +285,11 @@ class _Parser:
             near = _nearest(name, self._scope.lists)
             raise _FaultError(f"there is no list {name}", near or f"add a table [lists.{name}]")
         if item.type not in _METHODS:
-            raise _FaultError(f"a {item.type} cannot be in a list", "compare it with == or <, >")
+            raise _FaultError(f"{_a(item.type)} cannot be in a list", "compare it with == or <, >")
         method, kinds = _METHODS[item.type]
         if not container.kinds & kinds:
             raise _FaultError(
-                f"{item.source} is a {item.type}, and the list {name} has "
+                f"{item.source} is {_a(item.type)}, and the list {name} has "
                 f"{' and '.join(sorted(container.kinds)) or 'nothing'}",
                 _list_mend(item, container.kinds, kinds),
             )
@@ -315,7 +317,7 @@ class _Parser:
             container = self._write_out(kind, texts)
             return nodes.Member(source, FactType.TRUTH, item, container, method, negated)
         if item.type not in _NUMBERS | {FactType.TEXT}:
-            raise _FaultError(f"a {item.type} cannot be in a list", "compare it with == or <, >")
+            raise _FaultError(f"{_a(item.type)} cannot be in a list", "compare it with == or <, >")
         constants = frozenset(self._literal(value, item.type).value for value in values)
         where = nodes.Literal(self._text(right), item.type, constants)
         return nodes.Contains(source, FactType.TRUTH, item, where, negated)
@@ -405,8 +407,8 @@ class _Parser:
                 value = self._literal(value, wanted)
             elif value.type is not wanted and not {value.type, wanted} <= _NUMBERS:
                 raise _FaultError(
-                    f"{check.name}() takes a {wanted}, and {value.source} is a {value.type}",
-                    f"give it a {wanted}",
+                    f"{check.name}() takes {_a(wanted)}, and {value.source} is {_a(value.type)}",
+                    f"give it {_a(wanted)}",
                 )
             arguments.append(value)
         for name in check.needs:
@@ -437,7 +439,7 @@ class _Parser:
             case [value, ast.Constant(value=str() as pattern)]:
                 item = self._value(value)
                 if item.type not in _METHODS or item.type is FactType.ADDRESS:
-                    raise _FaultError(f"{item.source} is a {item.type}", "match texts and names")
+                    raise _FaultError(f"{item.source} is {_a(item.type)}", "match texts and names")
                 container = self._write_out("patterns", (pattern,))
                 method = _METHODS[item.type][0]
                 source = self._text(tree)
@@ -460,7 +462,9 @@ class _Parser:
             if isinstance(value, nodes.Literal) and value.type is FactType.TEXT and typed:
                 values[i] = self._literal(value, typed)
             elif value.type not in _NUMBERS:
-                raise _FaultError(f"{value.source} is a {value.type}", "arithmetic is for numbers")
+                raise _FaultError(
+                    f"arithmetic on {value.source}, {_a(value.type)}", "use numbers and sizes"
+                )
         left = values[0] if len(values) > 1 else None
         return nodes.Arithmetic(self._text(tree), typed or FactType.NUMBER, left, word, values[-1])
 
@@ -471,6 +475,10 @@ _SPEAKER: Final = {FrontEnd.POLICY: "policy delegation", FrontEnd.MILTER: "the m
 def _nearest(name: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(name, list(known), n=1)
     return f"did you mean {near[0]}?" if near else ""
+
+
+def _a(type_: FactType) -> str:
+    return f"an {type_}" if type_ is FactType.ADDRESS else f"a {type_}"
 
 
 def _truth_mend(node: nodes.Node) -> str:

@@ -178,13 +178,16 @@ def walk(node: Node) -> tuple[Node, ...]:
     return tuple(found)
 
 
+def named_facts(node: Node) -> frozenset[str]:
+    """Give the names of the facts that a condition itself names."""
+    return frozenset(piece.name for piece in walk(node) if isinstance(piece, FactNode))
+
+
 def facts_of(node: Node) -> frozenset[str]:
     """Give the names of all facts that a condition reads, those that its checks need included."""
-    names: set[str] = set()
+    names = set(named_facts(node))
     for piece in walk(node):
-        if isinstance(piece, FactNode):
-            names.add(piece.name)
-        elif isinstance(piece, Header):
+        if isinstance(piece, Header):
             names.add("headers")
         elif isinstance(piece, CheckCall):
             names.update(piece.check.needs)
