@@ -294,12 +294,11 @@ def _listed(row: CommandCode, stage: Stage) -> bool:
 
 
 def _home(basic: BasicCode) -> str:
-    homes = [
-        name
-        for name, codes in COMMANDS.items()
-        if basic.code in codes and codes[basic.code].status is not Status.OBSOLETE
-    ]
-    return f"it answers {', '.join(homes)}" if homes else "no command is answered with it"
+    rows = [codes[basic.code] for codes in COMMANDS.values() if basic.code in codes]
+    homes = [row.command for row in rows if row.status is not Status.OBSOLETE]
+    if not rows:
+        return "no command is answered with it"
+    return f"it answers {', '.join(homes or [row.command for row in rows])}"
 
 
 # The nearest right code, for mends
