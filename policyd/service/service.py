@@ -8,7 +8,7 @@ libmilter's threads by the milter: what it shares is guarded by one lock, held f
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from threading import Lock
 from typing import Any, Final, Protocol, cast
 
@@ -18,7 +18,7 @@ from policyd.facts.table import Attributes
 from policyd.observe.log import Level
 from policyd.protocol.delegation import Asked, Request, encode_action
 from policyd.rules.outcome import ignored_when_answered_there
-from policyd.rules.policy import Ask, AskRemote, Match, Policy, Question
+from policyd.rules.policy import Ask, AskRemote, Match, Policy, Question, Traced
 from policyd.service.context import DecisionContext
 from policyd.service.ids import Ids
 from policyd.service.reply import FAULT, argument_of, reply_of
@@ -180,6 +180,27 @@ class Service:
 
     # both
 
+    def trace(
+        self,
+        question: Question,
+        attributes: Attributes,
+        *,
+        restriction: RestrictionList | None,
+        state: Stage,
+    ) -> tuple[Answer, Traced, Mapping[int, object]]:
+        """Decide a question with every step kept; the answer is for showing, not for writing."""
+        traced = question.trace()
+        asking = _Asking(question, attributes, self._timer(), self._clock())
+        asking.restriction, asking.state = restriction, state
+        context = self._context(asking)
+        try:
+            found = traced.ask(attributes, context)
+            match = asyncio.run(_wait(found)) if question.remote else cast("Match | None", found)
+            answer = self._answer(asking, match, context)
+        except Exception as error:  # noqa: BLE001 -- shown as it would be answered
+            answer = self._fault(asking, error)
+        return answer, traced, context.trace
+
     def written(self, answer: Answer) -> None:
         """Count and log an answer; called right before it is written."""
         seconds = self._timer() - answer.started
@@ -332,6 +353,10 @@ class _Asking:
         self.restriction: RestrictionList | None = None
         self.memory: Memory | None = None
         self.state: Stage | None = None
+
+
+async def _wait(found: object) -> Match | None:
+    return await cast("Awaitable[Match | None]", found)
 
 
 def _is_local(attributes: Attributes) -> bool:

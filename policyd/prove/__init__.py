@@ -1,0 +1,1 @@
+"""Showing what a policy does before it does it: explanations of single requests."""
