@@ -104,6 +104,11 @@ _DEFER_CODE: Final = 450
 """access_map_defer_code, with which Postfix answers DEFER_IF_PERMIT (access(5))."""
 
 _BEFORE_RCPT: Final = frozenset({Stage.CONNECT, Stage.HELO, Stage.MAIL})
+_FORGOTTEN: Final = frozenset(
+    {(Stage.VRFY, RestrictionList.CLIENT), (Stage.VRFY, RestrictionList.HELO)}
+)
+"""smtpd_check_rcpt takes over what the sender list remembered, and VRFY has no sender."""
+
 _NO_MESSAGE: Final = frozenset({Stage.CONNECT, Stage.HELO, Stage.VRFY, Stage.ETRN})
 
 # smtpd.c: what a client that goes on is told after its MAIL or its only RCPT was refused
@@ -145,9 +150,13 @@ def _policy(
     decision: Decision, reply: Reply, attributes: Attributes, setting: Setting
 ) -> tuple[tuple[Line, ...], list[str]]:
     restriction = setting.restriction or usual_list(setting.stage)
-    told, notes = _told_at(decision, setting.stage)
+    if_permitted = decision.if_permitted and reply.code // 100 == 4
+    told, notes = _told_at(decision.stage, setting.stage, if_permitted=if_permitted)
     code = reply.code
-    if decision.if_permitted:
+    if if_permitted and (setting.stage, restriction) in _FORGOTTEN:
+        note = f"Postfix forgets a DEFER_IF_PERMIT of the {restriction} list at VRFY"
+        return (), [note]
+    if if_permitted:
         notes.append("sent unless Postfix itself rejects with another reply (DEFER_IF_PERMIT)")
         if code != _DEFER_CODE:
             notes.append(f"DEFER_IF_PERMIT is answered with {_DEFER_CODE}, not with {code}")
@@ -163,12 +172,12 @@ def _policy(
     return (line, *_after_policy(told, attributes)), notes
 
 
-def _told_at(decision: Decision, asked: Stage) -> tuple[Step, list[str]]:
+def _told_at(decided: Stage | None, asked: Stage, *, if_permitted: bool) -> tuple[Step, list[str]]:
     """Name the step whose reply carries a policy decision."""
-    if decision.if_permitted and asked in _BEFORE_RCPT:
+    if if_permitted and asked in _BEFORE_RCPT:
         return Step.RCPT, [f"Postfix remembers what it was told at {asked}, and replies at RCPT"]
-    if decision.stage is not None and decision.stage is not asked:
-        return _STEPS[asked], [f"the {decision.stage} rule is answered at {_STEPS[asked]}"]
+    if decided is not None and decided is not asked:
+        return _STEPS[asked], [f"the {decided} rule is answered at {_STEPS[asked]}"]
     return _STEPS[asked], []
 
 

@@ -324,6 +324,16 @@ def test_elsewhere_a_deferral_if_permitted_shows_at_once(stage: str, expected: s
     assert dialogue(predict(decision, KNOWN, by_policy(stage))) == [expected]
 
 
+@pytest.mark.parametrize("restriction", ["client", "helo"])
+def test_at_vrfy_postfix_forgets_a_deferral_if_permitted_of_earlier_lists(restriction: str) -> None:
+    decision = decided("450 4.2.1", if_permitted=True)
+    prediction = predict(decision, KNOWN, by_policy("vrfy", restriction))
+    assert prediction.lines == ()
+    assert prediction.notes == (
+        f"Postfix forgets a DEFER_IF_PERMIT of the {restriction} list at VRFY",
+    )
+
+
 def test_a_deferral_if_permitted_always_has_postfix_s_code() -> None:
     prediction = predict(decided("451 4.3.0", if_permitted=True), KNOWN, by_policy("data"))
     assert dialogue(prediction) == ["DATA: 450 4.3.0 <DATA>: Data command rejected: foo"]
