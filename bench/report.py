@@ -269,4 +269,5 @@ test fails for being slow.
   callbacks. The goals are 0.25 for policy delegation and 0.80 for milter.
 - **CPU** is user and system time of the contender and its children for 10,000 answers; **RSS** is
   summed over them, the most seen. **failed** counts requests without an answer and errors.
+  **log lines/answer** would fall below the decisions of an answer if policyd dropped log lines.
 """

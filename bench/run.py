@@ -127,7 +127,8 @@ def compete(field: Field, discipline: Discipline, plan: Plan) -> list[report.Sam
     """Measure every contender in every cell, round by round; returns samples in table order."""
     program = field.programs[discipline.program]
     chance = random.Random(SEED)
-    turns = [(cell, running) for cell in discipline.cells for running in field.running]
+    nulls_first = sorted(field.running, key=lambda running: running.contender.policyd)
+    turns = [(cell, running) for cell in discipline.cells for running in nulls_first]
     for running in field.running:
         measure(running, discipline.cells[1], program, plan.warm_up)
     samples = []
