@@ -122,6 +122,14 @@ def test_a_pair_is_explained_and_judged(query: str) -> None:
     assert found.pair.stages[Stage.CONNECT] == "warning"
 
 
+def test_a_stage_is_not_blamed_for_what_is_said_of_the_pair_anywhere() -> None:
+    found = look_up("450 4.7.1")
+    assert found.pair is not None
+    assert {each.severity for each in found.pair.findings} == {"warning"}
+    assert found.pair.stages[Stage.RCPT] == "ok"
+    assert found.pair.stages[Stage.MAIL] == "warning"
+
+
 def test_a_mispaired_pair_is_judged_wrong_at_every_stage() -> None:
     found = look_up("550 4.2.1")
     assert found.pair is not None

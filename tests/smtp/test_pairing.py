@@ -234,6 +234,27 @@ def _offered(finding: Finding, stage: Stage) -> bool:
     )
 
 
+@pytest.mark.parametrize(
+    ("code", "enhanced", "stage", "mend"),
+    [
+        (535, "5.7.8", R, 'write "550 5.7.1"'),  # 5.7.8 is of AUTH
+        (521, "5.3.2", R, 'write "550 5.7.1", or keep it'),  # 5.3.2 is 521's
+        (552, "5.3.4", C, 'write "554 5.3.4"'),
+        (450, "4.7.15", M, 'write "451 4.7.15", or keep it: clients go by the first digit'),
+    ],
+)
+def test_a_mend_keeps_the_enhanced_code_unless_it_is_bound_to_the_code(
+    code: int, enhanced: str, stage: Stage, mend: str
+) -> None:
+    (finding,) = judge(code, enhanced, "text", [stage])
+    assert finding.mend == mend
+
+
+def test_the_registry_s_code_is_not_offered_where_the_stage_does_not_list_it() -> None:
+    (finding,) = judge(421, "4.7.0", "text", [C])
+    assert finding.mend.startswith("keep it, a usual pair: ")
+
+
 def test_each_stage_of_a_rule_is_judged() -> None:
     findings = judge(552, "5.3.4", "text", [C, M, E, V])
     assert [each.what.split(":")[0] for each in findings] == [
