@@ -1,0 +1,1 @@
+"""What is seen from outside of each decision: metrics for Prometheus and one log line."""
