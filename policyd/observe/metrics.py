@@ -92,7 +92,7 @@ class Metrics:
         of_errors = [(end, why) for end, reasons in protocol_reasons.items() for why in reasons]
         layout = Layout(
             {
-                REPLIES: [_reply(issue) for issue in issues if issue.mode is Mode.ENFORCE],
+                REPLIES: [_reply(issue) for issue in issues if _is_sent(issue)],
                 RULE_REPLIES: [_rule_reply(issue) for issue in issues if issue.rule],
                 STAGE_REQUESTS: asked,
                 REQUEST_DURATION: asked,
@@ -252,6 +252,10 @@ def _asked(
     asked += [(end, stage) for stage, end in owners.items()]
     asked += [(issue.front_end, issue.stage) for issue in issues if issue.mode is Mode.ENFORCE]
     return asked
+
+
+def _is_sent(issue: Issue) -> bool:
+    return issue.mode is Mode.ENFORCE and issue.verdict is not Verdict.SCORE
 
 
 def _reply(issue: Issue) -> Labels:

@@ -14,7 +14,7 @@ from policyd.facts.table import Attributes
 from policyd.observe.log import Level
 from policyd.protocol.delegation import action
 from policyd.protocol.postfix import Prediction, Setting, predict, usual_list
-from policyd.rules.policy import Policy, Question, Traced, TracedRule
+from policyd.rules.policy import AT_RCPT, Policy, Question, Traced, TracedRule
 from policyd.service import Ids, Service, Settings
 from policyd.smtp.decision import Decision, Mode, Source
 from policyd.smtp.stage import FrontEnd, RestrictionList, Stage
@@ -27,13 +27,15 @@ class Asking(msgspec.Struct, frozen=True):
     """
     What is explained.
 
-    `stage` is where Postfix asks; `alone` that its context names the stage. `restriction` is the
-    list that asks, None for the one usual there.
+    `stage` is the one to decide; unless `alone`, a request at RCPT decides the earlier ones too.
+    `restriction` is the list that asks, None for the one usual for the stage. With `delay_reject`
+    Postfix asks for connect, helo and mail at RCPT (smtpd_delay_reject).
     """
 
     stage: Stage
     alone: bool = False
     restriction: RestrictionList | None = None
+    delay_reject: bool = True
     hostname: str = "mx.example.org"
 
 
@@ -85,14 +87,16 @@ def explain(
     question = _question(policy, attributes, asking)
     silent = _Silent()
     service = Service(policy, silent, silent, Ids(random.getrandbits), settings, clock=lambda: now)
-    restriction = None
+    restriction, state = None, asking.stage
     if question.front_end is FrontEnd.POLICY:
         restriction = asking.restriction or usual_list(asking.stage)
+        if asking.stage in AT_RCPT and asking.delay_reject:
+            state = Stage.RCPT
     answer, traced, values = service.trace(
-        question, attributes, restriction=restriction, state=asking.stage
+        question, attributes, restriction=restriction, state=state
     )
     decision = answer.decision
-    setting = Setting(question.front_end, asking.stage, restriction, asking.hostname)
+    setting = Setting(question.front_end, state, restriction, asking.hostname)
     return Explanation(
         front_end=question.front_end,
         stages=question.stages,

@@ -28,6 +28,7 @@ from policyd.rules.outcome import parse as parse_outcome
 from policyd.rules.policy import AT_RCPT, Match, Policy, Question, Rule
 from policyd.rules.source import Complaint, RuleSource
 from policyd.smtp import pairing
+from policyd.smtp.catalogue import NAMED
 from policyd.smtp.decision import Mode, Verdict
 from policyd.smtp.reply import EnhancedCode
 from policyd.smtp.stage import TRANSACTION, FrontEnd, Stage
@@ -117,9 +118,12 @@ class _RuleBuilder:
         if outcome.text is None:
             return outcome
         sound = True
-        for finding in pairing.judge(
-            outcome.code, outcome.enhanced, outcome.text.text, self._source.stages
-        ):
+        stages = self._source.stages
+        if outcome.named:
+            findings = pairing.judge_named(NAMED[outcome.named], outcome.text.text, stages)
+        else:
+            findings = pairing.judge(outcome.code, outcome.enhanced, outcome.text.text, stages)
+        for finding in findings:
             sound = sound and finding.severity != "error"
             self._complain(key, finding.what, finding.mend, error=finding.severity == "error")
         if not (self._surroundings.utf8 or outcome.text.text.isascii()):

@@ -1,7 +1,16 @@
 """The one door through which every decision is made, counted and logged."""
 
 from policyd.service.ids import Ids
-from policyd.service.issues import issues_of
+from policyd.service.issues import count_series, issues_of, metrics_of
 from policyd.service.service import Answer, Memory, Service, Settings
 
-__all__ = ["Answer", "Ids", "Memory", "Service", "Settings", "issues_of"]
+__all__ = [
+    "Answer",
+    "Ids",
+    "Memory",
+    "Service",
+    "Settings",
+    "count_series",
+    "issues_of",
+    "metrics_of",
+]

@@ -1,12 +1,19 @@
 """Every answer that a policy can give, known when it is compiled: the series of the metrics."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Final
 
-from policyd.observe.metrics import Issue
+from policyd import __version__
+from policyd.checks.interface import Check
+from policyd.observe.metrics import Issue, Metrics
+from policyd.protocol import delegation, milter
 from policyd.rules.policy import Match, Policy, Question
+from policyd.service.context import FAILED
 from policyd.service.reply import FAULT
 from policyd.smtp.decision import Source, Verdict
 from policyd.smtp.stage import FrontEnd, Stage
+
+_REASONS: Final = {FrontEnd.POLICY: delegation.REASONS, FrontEnd.MILTER: milter.REASONS}
 
 
 def issues_of(policy: Policy) -> tuple[Issue, ...]:
@@ -54,3 +61,25 @@ def _of_nobody(front_end: FrontEnd, stage: Stage) -> Iterator[Issue]:
 
 def _no_objection(front_end: FrontEnd, stage: str, source: Source) -> Issue:
     return Issue(front_end, stage, Verdict.PASS, "", "", source)
+
+
+def metrics_of(policy: Policy, checks: Mapping[str, Check]) -> Metrics:
+    """Lay out the metrics of a policy, every series at 0."""
+    owners = policy.owners
+    return Metrics(
+        issues_of(policy),
+        checks={name: (*check.results, FAILED) for name, check in checks.items()},
+        protocol_reasons={
+            end: reasons for end, reasons in _REASONS.items() if end in owners.values()
+        },
+        owners=owners,
+        dependencies=(),
+        config_hash=policy.hash,
+        version=__version__,
+    )
+
+
+def count_series(policy: Policy, checks: Mapping[str, Check]) -> int:
+    """Count the samples of a scrape, those of the process left out."""
+    found = metrics_of(policy, checks).registry.collect()
+    return sum(len(family.samples) for family in found if family.name.startswith("policyd_"))

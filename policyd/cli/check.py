@@ -1,0 +1,114 @@
+"""`policyd check`: everything that is wrong or doubtful in a configuration, and what it will do."""
+
+from pathlib import Path
+
+import click
+import msgspec
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from policyd.cli.configured import CONFIGURATION, config_option
+from policyd.config.policy import Loaded, load_policy
+from policyd.prove.effects import Effect, Failure, effects, failures
+from policyd.prove.wiring import main_cf
+from policyd.service import count_series
+
+_WIDE = 4000  # columns where nobody watches, so that lines can be searched
+
+
+class Report(msgspec.Struct, frozen=True):
+    """What `check` found, as it prints it with --json."""
+
+    problems: tuple[str, ...]
+    replies: tuple[Effect, ...] = ()
+    failures: tuple[Failure, ...] = ()
+    series: int = 0
+    main_cf: tuple[str, ...] = ()
+
+
+@click.command()
+@config_option
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def check(config: Path, as_json: bool) -> None:
+    """
+    Read the configuration and everything it names, open nothing, and say what it will do.
+
+    Errors and warnings come as `file:line: rule "name": what is wrong; how to mend it`. Then: what
+    the client will see of each reply once Postfix has had it, what happens when a check fails, how
+    many series Prometheus will be given, and the lines for main.cf. Exit status 78 with errors.
+    """
+    loaded = load_policy(config)
+    report = _report(loaded)
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(report), indent=2).decode())
+    else:
+        _print(loaded, report)
+    if loaded.policy is None:
+        raise SystemExit(CONFIGURATION)
+
+
+def _report(loaded: Loaded) -> Report:
+    problems = tuple(f"{p.severity}: {p}" for p in loaded.problems)
+    if loaded.policy is None:
+        return Report(problems)
+    config = loaded.config
+    return Report(
+        problems,
+        effects(loaded.policy),
+        failures(loaded.policy),
+        count_series(loaded.policy, loaded.checks),
+        main_cf(
+            loaded.policy.owners,
+            config.policy_service.listen if config.policy_service is not None else (),
+            config.milter.listen if config.milter is not None else (),
+        ),
+    )
+
+
+def _print(loaded: Loaded, report: Report) -> None:
+    for problem in loaded.problems:
+        if problem.severity == "error":
+            click.echo(str(problem), err=True)
+        else:
+            click.echo(f"warning: {problem}")
+    if loaded.policy is None:
+        return
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=_WIDE)
+    if report.replies:
+        console.print(_replies(report.replies))
+    if report.failures:
+        console.print(_failures(report.failures))
+    click.echo(f"series exposed to Prometheus: {report.series}")
+    click.echo("\nmain.cf:")
+    for line in report.main_cf:
+        click.echo(f"    {line}")
+    click.echo("\nThe configuration is good.")
+
+
+def _replies(found: tuple[Effect, ...]) -> Table:
+    table = Table("rule", "stage", "by", "then", "asked at", "the client sees", box=SIMPLE_HEAD)
+    for effect in found:
+        rule = effect.rule + (" (shadow)" if effect.mode == "shadow" else "")
+        for i, seen in enumerate(effect.seen or (None,)):
+            first = (rule, effect.stage, effect.front_end, effect.written) if i == 0 else ("",) * 4
+            where, what = (
+                ("", "") if seen is None else (seen.asked_at, _what(seen.lines, seen.effect))
+            )
+            table.add_row(*map(escape, (*first, where, what)))
+    return table
+
+
+def _what(lines: tuple[str, ...], effect: str) -> str:
+    return "\n".join((*lines, *((effect,) if effect else ()))) or "nothing of it"
+
+
+def _failures(found: tuple[Failure, ...]) -> Table:
+    table = Table("rule", "stage", "when one of these fails", "then", box=SIMPLE_HEAD)
+    for failure in found:
+        checks = ", ".join(f"{name}()" for name in failure.checks)
+        table.add_row(*map(escape, (failure.rule, failure.stage, checks, failure.then)))
+    return table

@@ -1,0 +1,38 @@
+"""What the commands that read a configuration share: the option, the problems, exit status 78."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from policyd.config.policy import Loaded, load_policy
+
+CONFIGURATION: Final = 78
+"""EX_CONFIG of sysexits(3)."""
+
+DEFAULT: Final = Path("/etc/policyd/policyd.toml")
+
+
+def config_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `-c FILE` to a command, whose function takes it as `config`."""
+    return click.option(
+        "-c",
+        "--config",
+        type=click.Path(path_type=Path),
+        default=DEFAULT,
+        show_default=True,
+        metavar="FILE",
+        help="The configuration to read.",
+    )(function)
+
+
+def load_or_exit(path: Path) -> Loaded:
+    """Load a configuration; with errors, print them all and exit with status 78."""
+    loaded = load_policy(path)
+    errors = [problem for problem in loaded.problems if problem.severity == "error"]
+    if errors:
+        for problem in errors:
+            click.echo(str(problem), err=True)
+        raise SystemExit(CONFIGURATION)
+    return loaded

@@ -1,0 +1,31 @@
+"""`policyd serve`: run in the foreground until a signal."""
+
+from pathlib import Path
+
+import click
+
+from policyd.cli.configured import config_option, load_or_exit
+
+UNAVAILABLE = 69
+"""EX_UNAVAILABLE of sysexits(3): something to listen on is taken."""
+
+
+@click.command()
+@config_option
+def serve(config: Path) -> None:
+    """
+    Answer Postfix until SIGTERM or SIGINT. Stays in the foreground and logs to standard error.
+
+    A configuration with errors is not served: they are printed as by `policyd check`, and the exit
+    status is 78.
+    """
+    loaded = load_or_exit(config)
+    for problem in loaded.problems:
+        click.echo(f"warning: {problem}", err=True)
+    from policyd.serve.worker import serve as run  # noqa: PLC0415 -- what serves loads last
+
+    try:
+        run(loaded)
+    except (OSError, LookupError) as error:
+        click.echo(f"policyd cannot serve: {error}", err=True)
+        raise SystemExit(UNAVAILABLE) from error

@@ -1,0 +1,49 @@
+"""The lines of main.cf that bring Postfix to ask what the configuration decides."""
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from policyd.rules.policy import AT_RCPT
+from policyd.smtp.stage import FrontEnd, Stage
+
+_OWN_LISTS: Final[Mapping[Stage, str]] = {
+    Stage.DATA: "smtpd_data_restrictions",
+    Stage.END_OF_DATA: "smtpd_end_of_data_restrictions",
+    Stage.ETRN: "smtpd_etrn_restrictions",
+}
+_QUEUE: Final = "/var/spool/postfix/"
+
+
+def main_cf(
+    owners: Mapping[Stage, FrontEnd], policy: Sequence[str], milter: Sequence[str]
+) -> tuple[str, ...]:
+    """
+    Give the lines for what each front end decides, by its endpoints in Postfix's notation.
+
+    One service in smtpd_recipient_restrictions is enough for connect to rcpt and for vrfy.
+    """
+    lines: list[str] = []
+    decided = [stage for stage, owner in owners.items() if owner is FrontEnd.POLICY]
+    if policy and decided:
+        service = f"check_policy_service {in_queue(policy[0])}"
+        if set(decided) & {*AT_RCPT, Stage.VRFY}:
+            lines += [
+                "smtpd_recipient_restrictions =",
+                "    reject_unauth_destination,",
+                "    reject_unlisted_recipient,",
+                f"    {service}",
+            ]
+        lines += [f"{name} = {service}" for stage, name in _OWN_LISTS.items() if stage in decided]
+        lines.append("smtpd_policy_service_default_action = 451 4.3.5 Policy service unavailable")
+    if milter and FrontEnd.MILTER in owners.values():
+        lines += [
+            f"smtpd_milters = {in_queue(milter[0])}",
+            "non_smtpd_milters = $smtpd_milters",
+            "milter_default_action = tempfail",
+        ]
+    return tuple(lines)
+
+
+def in_queue(endpoint: str) -> str:
+    """Name a unix socket as Postfix sees it: by its path from the queue directory, its chroot."""
+    return endpoint.replace(f"unix:{_QUEUE}", "unix:/", 1)
