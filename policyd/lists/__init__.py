@@ -1,0 +1,1 @@
+"""Lists: where their entries come from, and how they are looked up."""

@@ -1,0 +1,34 @@
+"""
+A set of a million keys that can be filled and let go in small steps.
+
+A dict is copied whole when it grows and freed whole when it is dropped, and nobody else runs
+meanwhile: 25 and 45 ms for a million keys, during which no mail would be answered. Divided over
+many small dicts each step stays below 3 ms. They are dicts and not sets because the garbage
+collector does not visit a dict that holds only strings or numbers.
+"""
+
+from collections.abc import Hashable
+from typing import Final, Generic, TypeVar
+
+_COUNT: Final = 61  # prime: `hash % 61` leaves the low bits, by which a dict finds a slot, mixed
+
+Key = TypeVar("Key", bound=Hashable)
+
+
+class Buckets(Generic[Key]):
+    """A set of keys that only grows."""
+
+    __slots__ = ("parts",)
+
+    def __init__(self) -> None:
+        self.parts: tuple[dict[Key, None], ...] = tuple({} for _ in range(_COUNT))
+
+    def add(self, key: Key) -> None:
+        """Put a key in."""
+        self.parts[hash(key) % _COUNT][key] = None
+
+    def __contains__(self, key: Key) -> bool:
+        return key in self.parts[hash(key) % _COUNT]
+
+    def __len__(self) -> int:
+        return sum(map(len, self.parts))

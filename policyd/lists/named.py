@@ -1,0 +1,105 @@
+"""A list under its name: what conditions ask."""
+
+from policyd.facts import read
+from policyd.lists.load import Reading, Snapshot
+from policyd.lists.source import Kind, ListSource
+
+_LONGEST_NAME = 255
+"""Octets; no domain is longer (RFC 1035 section 2.3.4), so none of a longer one's parents match."""
+
+_NEVER_SPLIT = frozenset({"postmaster", "mailer-daemon", "double-bounce"})
+
+
+class NamedList:
+    """
+    A list and its present entries.
+
+    Only entries of the kind that a question is about are looked at, and patterns. `snapshot` is
+    replaced whole when a file changes, so each lookup sees one version; any thread may look up.
+    """
+
+    __slots__ = ("signatures", "snapshot", "source")
+
+    def __init__(self, source: ListSource, reading: Reading) -> None:
+        self.source = source
+        self.snapshot: Snapshot = reading.snapshot
+        self.signatures = reading.signatures
+
+    @property
+    def name(self) -> str:
+        """Its name in conditions."""
+        return self.source.name
+
+    @property
+    def kinds(self) -> frozenset[Kind]:
+        """The kinds of entry that it may have."""
+        return self.source.kinds
+
+    def __len__(self) -> int:
+        return len(self.snapshot)
+
+    def holds_mail(self, address: str) -> bool:
+        """
+        Tell whether it has a mail address, given as facts.read.mail does (empty: the null sender).
+
+        Tried are user+tag@domain, user@domain, @domain, then the patterns.
+        """
+        snapshot = self.snapshot
+        addresses = snapshot.addresses
+        if address in addresses:
+            return True
+        local, at, domain = address.rpartition("@")
+        if not at:
+            local, domain = domain, ""
+        delimiters = self.source.recipient_delimiter
+        if delimiters:
+            plain = without_extension(local, delimiters)
+            if plain != local and plain + at + domain in addresses:
+                return True
+        if at and at + domain in addresses:
+            return True
+        return snapshot.patterns is not None and snapshot.patterns.match(address)
+
+    def holds_domain(self, name: str) -> bool:
+        """Tell whether it has a domain, given as facts.read.domain does, or one above it."""
+        snapshot = self.snapshot
+        if name in snapshot.domains and not name.startswith("."):
+            return True
+        if snapshot.subdomains and len(name) <= _LONGEST_NAME:
+            dot = name.find(".", 1)
+            while dot > 0:
+                if name[dot:] in snapshot.domains:
+                    return True
+                dot = name.find(".", dot + 1)
+        return snapshot.patterns is not None and snapshot.patterns.match(name)
+
+    def holds_address(self, address: str) -> bool:
+        """Tell whether a network of it has an IP address; False for the empty text."""
+        return self.snapshot.networks.holds(address)
+
+    def holds_text(self, value: str) -> bool:
+        """
+        Tell whether it has a text, such as a login, among its addresses; then the patterns.
+
+        The empty text is no address: no login is not the null sender.
+        """
+        snapshot = self.snapshot
+        if value and read.mail(value) in snapshot.addresses:
+            return True
+        return snapshot.patterns is not None and snapshot.patterns.match(value)
+
+
+def without_extension(local: str, delimiters: str) -> str:
+    """
+    Cut an address extension off a local part, as Postfix does (recipient_delimiter, postconf(5)).
+
+    Its own addresses are never split, nor with `-` the owner-list and list-request
+    (owner_request_special, postconf(5)).
+    """
+    if local in _NEVER_SPLIT:
+        return local
+    if "-" in delimiters and (local.startswith("owner-") or local.endswith("-request")):
+        return local
+    ends = [end for end in map(local.find, delimiters) if end >= 0]
+    cut = min(ends, default=0)
+    return local[:cut] if cut > 0 else local

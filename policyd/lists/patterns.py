@@ -1,0 +1,85 @@
+"""
+Patterns: regular expressions that match in time linear in the text (RE2), many in one pass.
+
+As in regexp_table(5) they match anywhere in the text unless anchored, without case, and `.` matches
+a newline too.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import Final
+
+import re2
+
+from policyd.lists.entries import EntryError
+
+_MEMORY: Final = 64 << 20  # octets for a list's automaton, which RE2 builds as texts come
+
+_MENDS: Final = (
+    (
+        re.compile(r"perl operator: \(\?(?:[=!]|<[=!])"),
+        "RE2 has no lookahead or lookbehind; write two patterns and join the conditions with `and`",
+    ),
+    (
+        re.compile(r"escape sequence: \\[1-9]|perl operator: \(\?P$"),
+        "RE2 has no backreferences; write out what may be repeated",
+    ),
+    (
+        re.compile(r"repetition operator: [*+?]\+$|perl operator: \(\?>"),
+        "RE2 has no possessive or atomic groups; its matching never goes back, so leave them out",
+    ),
+    (re.compile(r"escape sequence: \\Z"), r"write `$`, which matches at the end of the text only"),
+    (re.compile(r"perl operator"), "write it without; RE2 knows the flags (?i), (?m), (?s), (?U)"),
+    (re.compile(r"too large|repetition size"), "repeat less often: RE2 allows 1000 at most"),
+)
+
+
+def _options() -> re2.Options:
+    options = re2.Options()
+    options.case_sensitive = False
+    options.dot_nl = True
+    options.never_capture = True
+    options.log_errors = False
+    options.max_mem = _MEMORY
+    return options
+
+
+def check_pattern(text: str) -> None:
+    """Refuse a pattern that RE2 cannot compile: EntryError with its message and what to write."""
+    if not text:
+        raise EntryError("an empty pattern matches everything", "write what it has to match")
+    try:
+        re2.compile(text, _options())
+    except re2.error as error:
+        said = error.args[0].decode("utf-8", "replace")
+        mend = next((mend for found, mend in _MENDS if found.search(said)), "correct it")
+        raise EntryError(f"{text!r} is no pattern for RE2: {said}", mend) from error
+    except UnicodeEncodeError as error:
+        raise EntryError(f"{text!r} is no Unicode", "leave lone surrogates out") from error
+
+
+class TooManyError(ValueError):
+    """The patterns of a list do not fit into one automaton together."""
+
+
+class Patterns:
+    """Patterns that check_pattern() has passed; TooManyError if one automaton cannot hold them."""
+
+    __slots__ = ("_count", "_set")
+
+    def __init__(self, patterns: Sequence[str]) -> None:
+        self._count = len(patterns)
+        self._set = re2.Set.SearchSet(_options())
+        for pattern in patterns:
+            self._set.Add(pattern)
+        try:
+            self._set.Compile()  # fails too if its automaton would have no room to match in
+        except re2.error as error:
+            raise TooManyError from error
+
+    def match(self, text: str) -> bool:
+        """Tell whether any pattern matches; what is no Unicode (a lone surrogate) reads as `?`."""
+        return self._set.Match(text.encode("utf-8", "replace")) is not None
+
+    def __len__(self) -> int:
+        return self._count
