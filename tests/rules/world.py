@@ -107,16 +107,24 @@ def shadow(name: str, stage: Stage, then: str, when: str = "") -> RuleSource:
     return rule(name, stage, then, when, mode=Mode.SHADOW)
 
 
-def scope(stage: Stage, owners: Mapping[Stage, FrontEnd]) -> Scope:
-    return Scope(stage, owners[stage], LISTS, CHECKS, Entries)
+def scope(
+    stage: Stage, owners: Mapping[Stage, FrontEnd], checks: Mapping[str, Check] = CHECKS
+) -> Scope:
+    return Scope(stage, owners[stage], LISTS, checks, Entries)
 
 
-def surroundings(owners: Mapping[Stage, FrontEnd]) -> Surroundings:
-    return Surroundings(owners, {stage: scope(stage, owners) for stage in owners})
+def surroundings(
+    owners: Mapping[Stage, FrontEnd], checks: Mapping[str, Check] = CHECKS
+) -> Surroundings:
+    return Surroundings(owners, {stage: scope(stage, owners, checks) for stage in owners})
 
 
-def compiled(*sources: RuleSource, owners: Mapping[Stage, FrontEnd] = PLAIN_OWNERS) -> Policy:
-    policy, complaints = build(sources, surroundings(owners))
+def compiled(
+    *sources: RuleSource,
+    owners: Mapping[Stage, FrontEnd] = PLAIN_OWNERS,
+    checks: Mapping[str, Check] = CHECKS,
+) -> Policy:
+    policy, complaints = build(sources, surroundings(owners, checks))
     assert policy is not None, [f"{c.what}; {c.mend}" for c in complaints if c.error]
     return policy
 

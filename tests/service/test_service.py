@@ -1,7 +1,7 @@
 """The one door: what is answered, counted and logged, and what becomes of faults."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from typing import Any
 
 import pytest
@@ -44,8 +44,13 @@ class Journal:
 class World:
     """A service over real metrics and a journal that keeps."""
 
-    def __init__(self, policy: Policy, settings: Settings | None = None) -> None:
-        self.metrics = metrics_of(policy, CHECKS)
+    def __init__(
+        self,
+        policy: Policy,
+        settings: Settings | None = None,
+        checks: Mapping[str, Check] = CHECKS,
+    ) -> None:
+        self.metrics = metrics_of(policy, checks)
         self.log = Journal()
         self.service = Service(policy, self.metrics, self.log, Ids(lambda _bits: 7), settings)
         self.memory = self.service.memory()
@@ -156,21 +161,12 @@ def test_a_fault_of_ours_lets_a_local_submission_go_on() -> None:
 
 class TestRemoteChecks:
     @staticmethod
-    def world(ask: Any, **settings: float) -> World:
-        CHECKS_WITH_OURS = dict(CHECKS)
-        CHECKS_WITH_OURS["slow"] = Check("slow", ask, remote=True, values={"why": "why"})
-        from tests.rules import world as rules_world  # noqa: PLC0415 -- to add a check for a while
-
-        before = rules_world.CHECKS
-        rules_world.CHECKS = CHECKS_WITH_OURS
-        try:
-            policy = compiled(rule("slow", RCPT, "450 4.7.1 Because {why}", "slow()"))
-        finally:
-            rules_world.CHECKS = before
-        made = World(policy, Settings(**settings))
-        made.metrics = metrics_of(policy, CHECKS_WITH_OURS)
-        made.service._metrics = made.metrics
-        return made
+    def world(ask: Any, decision_timeout: float = 8.0) -> World:
+        checks = {"slow": Check("slow", ask, remote=True, values={"why": "why"})}
+        slow = rule("slow", RCPT, "450 4.7.1 Because {why}", "slow()")
+        return World(
+            compiled(slow, checks=checks), Settings(decision_timeout=decision_timeout), checks
+        )
 
     def test_a_remote_check_is_awaited_and_its_values_are_shown(self) -> None:
         async def slow(_: Attributes) -> CheckAnswer:
@@ -251,10 +247,11 @@ def test_no_value_a_sender_gives_can_leave_its_line_or_be_too_long(
     policy = compiled(rule("r", RCPT, f"550 5.7.1 {{{name}}}", "sender != 'x@y'"))
     world = World(policy, Settings(utf8=utf8))
     attributes = {name: value}
-    answer = world.ask(**attributes)
+    answer = world.ask(**attributes)  # type: ignore[arg-type] # names of attributes
     assert answer.wire.count(b"\n") == 2
     assert answer.wire.endswith(b"\n\n")
-    assert b"\r" not in answer.wire and b"\0" not in answer.wire
+    assert b"\r" not in answer.wire
+    assert b"\0" not in answer.wire
     if answer.wire == b"action=DUNNO\n\n":
         assert value.lower() in ("postmaster", "x@y")
         return
