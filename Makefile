@@ -1,0 +1,58 @@
+# From a fresh clone on Debian, as root, with git, make, python3 and python3-venv:
+#   make demo    a private Postfix and policyd on loopback, sample mails, every dialogue explained
+#   make test    every test
+# What is missing is installed first: Debian packages (only as root) and the locked Python packages,
+# these into .venv. The rest of the machine is left alone; Debian's own Postfix is not started.
+
+PYTHON ?= python3
+BIN := .venv/bin
+PACKAGES := build-essential ca-certificates libmilter-dev python3-dev
+MTA := postfix
+MONITORING := prometheus
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.NOTPARALLEL:
+.PHONY: help .venv demo test lint bench fuzz lock clean debian-venv debian-demo debian-test
+
+help:
+	@sed -n '/^[a-z.]*:.*## /s/:.*## /\t/p' Makefile | expand -t 12
+
+.venv: .venv/.installed ## the virtual environment, with the command .venv/bin/policyd
+
+demo: debian-demo .venv ## run policyd beside a real Postfix (ONCE=1: end by itself)
+	@$(BIN)/python -m tools.demo $(if $(ONCE),--once)
+
+test: debian-test lint ## linters and every test
+	@$(BIN)/python -m pytest $(PYTEST)
+
+lint: .venv ## ruff and mypy
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/mypy
+
+bench: .venv ## measure policyd beside servers that decide nothing (QUICK=1: in seconds)
+	@$(BIN)/python bench/run.py $(if $(QUICK),--quick,--write)
+
+fuzz: .venv ## property tests with many more examples
+	@$(BIN)/python -m pytest -m hypothesis --hypothesis-profile=fuzz $(PYTEST)
+
+lock: ## write requirements*.txt from pyproject.toml (UPGRADE=1: newest versions)
+	@tools/lock.sh $(if $(UPGRADE),--upgrade)
+
+clean: ## remove what was built, except .venv
+	rm -rf build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -path ./.venv -prune -o -name __pycache__ -exec rm -rf {} +
+
+debian-demo: PACKAGES += $(MTA)
+debian-test: PACKAGES += $(MTA) $(MONITORING)
+debian-venv debian-demo debian-test:
+	@tools/debian.sh $(PACKAGES)
+
+# pip builds pymilter and policyd with the locked build requirements, hence no build isolation.
+.venv/.installed: requirements-build.txt requirements-dev.txt pyproject.toml | debian-venv
+	@echo "Installing Python packages into .venv"
+	@$(PYTHON) -m venv .venv
+	@$(PIP) install --require-hashes -r requirements-build.txt
+	@$(PIP) install --require-hashes --no-build-isolation -r requirements-dev.txt
+	@$(PIP) install --no-build-isolation --no-deps --editable .
+	@touch $@
