@@ -53,6 +53,7 @@ debian-venv debian-demo debian-test:
 	@echo "Installing Python packages into .venv"
 	@$(PYTHON) -m venv .venv
 	@$(PIP) install --require-hashes -r requirements-build.txt
-	@$(PIP) install --require-hashes --no-build-isolation -r requirements-dev.txt
+	@$(PIP) install --require-hashes --no-build-isolation --use-pep517 \
+	    -r requirements-dev.txt
 	@$(PIP) install --no-build-isolation --no-deps --editable .
 	@touch $@
