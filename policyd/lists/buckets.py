@@ -10,6 +10,9 @@ collector does not visit a dict that holds only strings or numbers.
 from collections.abc import Hashable
 from typing import Final, Generic, TypeVar
 
+FEW: Final = 10_000
+"""Keys that can be freed at once: a millisecond."""
+
 _COUNT: Final = 61  # prime: `hash % 61` leaves the low bits, by which a dict finds a slot, mixed
 
 Key = TypeVar("Key", bound=Hashable)
@@ -32,3 +35,17 @@ class Buckets(Generic[Key]):
 
     def __len__(self) -> int:
         return sum(map(len, self.parts))
+
+    def settled(self) -> "Keys[Key]":
+        """Give the same keys for looking up: a few in one set, which answers in C."""
+        if len(self) > FEW:
+            return self
+        return frozenset(key for part in self.parts for key in part)
+
+
+Keys = Buckets[Key] | frozenset[Key]
+
+
+def pieces_of(keys: Keys[Key]) -> list[object]:
+    """Give what keys are made of, each piece small enough to be freed at once."""
+    return list(keys.parts) if isinstance(keys, Buckets) else [keys]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple
 
-from policyd.lists.buckets import Buckets
+from policyd.lists.buckets import Buckets, Keys, pieces_of
 from policyd.lists.entries import (
     EntryError,
     looks_like_postfix_line,
@@ -41,8 +41,8 @@ class Signature(NamedTuple):
 class Snapshot:
     """The entries of one reading; nothing changes once load_list() has returned it."""
 
-    addresses: Buckets[str]
-    domains: Buckets[str]
+    addresses: Keys[str]
+    domains: Keys[str]
     networks: Networks
     patterns: Patterns | None = None
     subdomains: bool = False
@@ -53,10 +53,7 @@ class Snapshot:
 
     def pieces(self) -> list[object]:
         """Give its parts, so that who lets them go one by one need not free all at once."""
-        pieces: list[object] = [*self.addresses.parts, *self.domains.parts]
-        for bucket in self.networks.buckets.values():
-            pieces.extend(bucket.parts)
-        return pieces
+        return pieces_of(self.addresses) + pieces_of(self.domains) + self.networks.pieces()
 
 
 class Reading(NamedTuple):
@@ -85,8 +82,8 @@ def load_list(source: ListSource, pause: Callable[[], None] = no_pause) -> Readi
     else:
         reader.blame_changing(source.files)
         signatures = {file.path: None for file in source.files}
-    reader.finish(source)
-    return Reading(reader.snapshot, tuple(reader.faults), signatures)
+    snapshot = reader.finished(source)
+    return Reading(snapshot, tuple(reader.faults), signatures)
 
 
 def sign(path: Path) -> Signature | None:
@@ -109,7 +106,10 @@ class _Reader:
     """Collects the entries and the faults of one reading."""
 
     def __init__(self, pause: Callable[[], None]) -> None:
-        self.snapshot = Snapshot(Buckets(), Buckets(), Networks())
+        self._addresses: Buckets[str] = Buckets()
+        self._domains: Buckets[str] = Buckets()
+        self._networks = Networks()
+        self._subdomains = False
         self.faults: list[Fault] = []
         self._patterns: list[str] = []
         self._pause = pause
@@ -132,15 +132,14 @@ class _Reader:
             )
 
     def _add(self, kind: Kind, text: str) -> None:
-        snapshot = self.snapshot
         if kind is Kind.ADDRESSES:
-            snapshot.addresses.add(parse_address(text))
+            self._addresses.add(parse_address(text))
         elif kind is Kind.DOMAINS:
             domain = parse_domain(text)
-            snapshot.domains.add(domain)
-            snapshot.subdomains |= domain.startswith(".")
+            self._domains.add(domain)
+            self._subdomains |= domain.startswith(".")
         elif kind is Kind.NETWORKS:
-            snapshot.networks.add(parse_network(text))
+            self._networks.add(parse_network(text))
         else:
             check_pattern(text)
             self._patterns.append(text)
@@ -204,20 +203,29 @@ class _Reader:
             Fault(file.named_in, file.named_at, f"{file.shown} {what}", mend, error=error)
         )
 
-    def finish(self, source: ListSource) -> None:
-        """Compile the patterns, which only together make one automaton."""
-        if not self._patterns:
-            return
-        try:
-            self.snapshot.patterns = Patterns(self._patterns)
-        except TooManyError:
-            what = f"the {len(self._patterns)} patterns do not fit into one automaton"
-            mend = "divide them over several lists"
-            self.faults.append(Fault(source.file, source.line, what, mend))
+    def finished(self, source: ListSource) -> Snapshot:
+        """Give what was read; the patterns are compiled here, all into one automaton."""
+        patterns = None
+        if self._patterns:
+            try:
+                patterns = Patterns(self._patterns)
+            except TooManyError:
+                what = f"the {len(self._patterns)} patterns do not fit into one automaton"
+                mend = "divide them over several lists"
+                self.faults.append(Fault(source.file, source.line, what, mend))
+        self._networks.settle()
+        return Snapshot(
+            self._addresses.settled(),
+            self._domains.settled(),
+            self._networks,
+            patterns,
+            self._subdomains,
+        )
 
 
 def _open_at_once(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK)  # not to wait for the writer of a FIFO
+    """Open without waiting for the writer of a FIFO; of no effect on files."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _unusable(status: os.stat_result) -> str:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from policyd.lists.buckets import FEW
 from policyd.lists.load import Signature, load_list, sign
 from policyd.lists.named import NamedList
 from policyd.lists.source import Fault
@@ -25,9 +26,6 @@ version of it, and two changes within one tick of a file system's clock cannot b
 
 _BREATH: Final = 0.0005
 """Seconds that a reading thread lets the others run, after about as many of work."""
-
-_LARGE: Final = 10_000
-"""Entries that can be freed at once: a millisecond."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +95,7 @@ class Watcher:
         watched.list.snapshot = reading.snapshot
         watched.list.signatures = reading.signatures
         watched.changed = watched.refused = None
-        pieces = old.pieces() if len(old) > _LARGE else []
+        pieces = old.pieces() if len(old) > FEW else []
         del old
         while pieces:  # a large list, freed at once, would hold the others up
             pieces.pop()

@@ -163,6 +163,7 @@ def test_membership_agrees_with_the_standard_library(
     held = Networks()
     for network in networks:
         held.add(parse_network(str(network)))
+    held.settle()
     for asked in (address, *(network.broadcast_address for network in networks)):
         text = read.ip(str(asked))
         canonical = ipaddress.ip_address(text)
