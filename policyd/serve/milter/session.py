@@ -1,0 +1,266 @@
+"""
+One milter session: what it has been told, what it asks the service, what it remembers.
+
+A session lives as long as an SMTP connection (or as the pretended one of a message that did not
+come by SMTP, MILTER_README) and keeps the policy it negotiated with. Its callbacks come one after
+the other, but on changing threads (libmilter's worker pool), so its state is in the object alone.
+It never holds pymilter's context: that would be a cycle which Python cannot collect.
+"""
+
+import time
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from policyd.protocol.milter import (
+    AMENDING,
+    GO_ON,
+    NOTHING,
+    Amendments,
+    Event,
+    Plan,
+    Skeleton,
+    Status,
+    milter_answer,
+)
+from policyd.protocol.milter.envelope import (
+    client,
+    declared_size,
+    decoded,
+    external_address,
+    header_size,
+    helo_name,
+    internal_address,
+    unfolded,
+)
+from policyd.protocol.milter.macros import read
+from policyd.rules.policy import Policy
+from policyd.serve.milter.door import Mta, Service
+from policyd.service import Answer
+from policyd.service.reply import FAULT
+from policyd.smtp.decision import Decision, Source, Verdict
+from policyd.smtp.stage import FrontEnd, Stage
+
+_SESSION: Final = (Stage.CONNECT, Stage.HELO)
+_COUNTED: Final = (Stage.DATA, Stage.END_OF_DATA)
+_SEPARATOR: Final = len("\r\n")  # between headers and body
+_TOP: Final = 0  # before all other headers but Postfix's own Received (cleanup_milter.c)
+
+
+class Session:
+    """The callbacks of one connection; each gives the status to return."""
+
+    def __init__(
+        self, service: Service, policy: Policy, plan: Plan, new_id: Callable[[], str]
+    ) -> None:
+        """Start under a policy and the plan that was negotiated for it; ids are for faults."""
+        self.plan = plan
+        self._service = service
+        self._policy = policy
+        self._new_id = new_id
+        self._questions = policy.milter
+        self._client: dict[str, object] = {}
+        self._local = False
+        self._late_hello = False
+        self._broken: BaseException | None = None
+        self._for_session = NOTHING
+        self._end_message()
+
+    def _end_message(self) -> None:
+        self._message: dict[str, object] = {}
+        self._recipients: list[str] = []
+        self._headers: list[tuple[str, str]] = []
+        self._body_size = 0
+        self._size = _SEPARATOR
+        self._skeleton = Skeleton() if self.plan.attachments else None
+        self._for_message = NOTHING
+
+    def connect(self, mta: Mta, hostname: str, address: str, port: int) -> Status:
+        """Take the client; `address` is empty and `port` 0 where the MTA knows none."""
+        self._client = client(hostname, address, port)
+        self._local = self._client["local_submission"] is True
+        if self._local:
+            self._questions = self._policy.local
+        return self._decide(mta, Stage.CONNECT)
+
+    def hello(self, mta: Mta, name: str) -> Status:
+        """Take the name of HELO or EHLO."""
+        self._client["helo_name"] = helo_name(name)
+        self._late_hello = False
+        return self._decide(mta, Stage.HELO)
+
+    def undecodable(self, raw: bytes) -> None:
+        """
+        Take a text that pymilter could not decode and went on for, without a callback.
+
+        Postfix sends such bytes in HELO alone, and only with smtputf8_enable = no; it then shows
+        each as `?`. The stage is decided at MAIL, where Postfix would send its reply anyway.
+        """
+        if self._client and not self._headers:
+            self._client["helo_name"] = helo_name(raw.decode("ascii", "replace"))
+            self._late_hello = True
+        else:
+            self._service.protocol_error(FrontEnd.MILTER, "not-utf-8", text=ascii(raw[:80]))
+
+    def mail(self, mta: Mta, path: bytes, parameters: Iterable[bytes]) -> Status:
+        """Take the sender: a message begins."""
+        self._end_message()
+        if self._late_hello:
+            status = self._decide(mta, Stage.HELO)
+            if status is not Status.CONTINUE:
+                return status
+        self._message["sender"] = internal_address(decoded(path))
+        self._message["size"] = declared_size(map(decoded, parameters))
+        return self._decide(mta, Stage.MAIL)
+
+    def rcpt(self, mta: Mta, path: bytes) -> Status:
+        """Take a recipient, and keep it for the end of the message unless it is refused."""
+        recipient = internal_address(decoded(path))
+        self._message["recipient"] = recipient
+        try:
+            status = self._decide(mta, Stage.RCPT)
+        finally:
+            del self._message["recipient"]
+        if status is Status.CONTINUE:
+            self._recipients.append(recipient)
+        return status
+
+    def data(self, mta: Mta) -> Status:
+        """Take DATA."""
+        return self._decide(mta, Stage.DATA)
+
+    def header(self, _mta: Mta, name: str, value: bytes) -> Status:
+        """Take a header."""
+        text = decoded(value)
+        self._size += header_size(name, text)
+        if self._skeleton is not None:
+            self._skeleton.header(name, text)
+        self._headers.append((name, unfolded(text)))
+        return Status.CONTINUE
+
+    def body(self, _mta: Mta, chunk: bytes) -> Status:
+        """Take a part of the body; of its content nothing is kept."""
+        self._body_size += len(chunk)
+        if self._skeleton is not None:
+            self._skeleton.body(chunk)
+        return Status.CONTINUE
+
+    def end_of_message(self, mta: Mta) -> Status:
+        """Decide the message, and change it as was decided at this and earlier stages."""
+        try:
+            answer = self._ask(mta, Stage.END_OF_DATA)
+            outcome = milter_answer(answer.decision) if answer is not None else GO_ON
+            if outcome.status is Status.CONTINUE:
+                self._amend(mta, self._for_message.with_those_of(self._for_session))
+            return self._give(mta, answer)
+        finally:
+            self._end_message()
+
+    def abort(self) -> Status:
+        """Forget the message."""
+        self._end_message()
+        return Status.CONTINUE
+
+    def broken(self, error: BaseException) -> None:
+        """Take note of a fault in a callback without a reply: the next that replies tells it."""
+        self._broken = error
+
+    def fault(self, mta: Mta, stage: Stage, error: BaseException) -> Status:
+        """
+        Answer for a fault of our own: 451 4.3.0, which Postfix has the client try again.
+
+        A submission that did not come by SMTP would be retried for ever, and the recipient
+        <postmaster> is never refused (RFC 5321 section 4.5.1): both go on.
+        """
+        self._service.protocol_error(
+            FrontEnd.MILTER, "internal", stage=str(stage), error=repr(error)
+        )
+        spared = self._local or (
+            stage is Stage.RCPT and str(self._message.get("recipient", "")).lower() == "postmaster"
+        )
+        decision = Decision(
+            self._new_id(),
+            Verdict.PASS if spared else Verdict.DEFER,
+            stage,
+            Source.ERROR,
+            reply=None if spared else FAULT,
+            reason=f"fault: {type(error).__name__}",
+        )
+        attributes = {**self._client, **self._message}
+        started = time.perf_counter()
+        return self._give(mta, Answer(FrontEnd.MILTER, decision, attributes, (stage,), started))
+
+    def _decide(self, mta: Mta, stage: Stage) -> Status:
+        return self._give(mta, self._ask(mta, stage))
+
+    def _ask(self, mta: Mta, stage: Stage) -> Answer | None:
+        """Have a stage decided; None if no rule asks for it."""
+        if self._broken is not None and stage is Stage.END_OF_DATA:
+            raise self._broken
+        if stage not in self._questions:
+            return None
+        if self._broken is not None:
+            raise self._broken
+        answer = self._service.decide_milter(stage, self._known(mta, stage), self._policy)
+        decision = answer.decision
+        if decision.verdict in AMENDING:
+            if stage in _SESSION:
+                self._for_session = self._for_session.after(decision)
+            else:
+                self._for_message = self._for_message.after(decision)
+        return answer
+
+    def _give(self, mta: Mta, answer: Answer | None) -> Status:
+        """Count an answer and give its status."""
+        if answer is None:
+            return Status.CONTINUE
+        outcome = milter_answer(answer.decision)
+        if outcome.reply is not None:
+            # never without its status: libmilter keeps the reply for the next that fits
+            mta.setreply(*outcome.reply)
+        self._service.written(answer)
+        return outcome.status
+
+    def _known(self, mta: Mta, stage: Stage) -> dict[str, object]:
+        attributes = {**self._client, **self._message}
+        for macro in self.plan.read.get(stage, ()):
+            value = _macro(mta, macro.name)
+            if value:
+                attributes[macro.attribute] = read(macro, value)
+        if stage in _COUNTED and Event.RCPT in self.plan.asked:
+            attributes["recipient_count"] = len(self._recipients)
+            attributes["recipients"] = tuple(self._recipients)
+        if stage is Stage.END_OF_DATA:
+            self._add_content(attributes)
+        return attributes
+
+    def _add_content(self, attributes: dict[str, object]) -> None:
+        asked = self.plan.asked
+        if Event.HEADER in asked:
+            attributes["headers"] = tuple(self._headers)
+        if Event.BODY in asked:
+            attributes["body_size"] = self._body_size
+        if Event.HEADER in asked and Event.BODY in asked:
+            attributes["size"] = self._size + self._body_size
+        if self._skeleton is not None:
+            attributes["attachments"] = self._skeleton.attachments()
+
+    def _amend(self, mta: Mta, changes: Amendments) -> None:
+        if not changes:
+            return
+        if changes.redirect:
+            for recipient in dict.fromkeys(self._recipients):
+                mta.delrcpt(external_address(recipient))
+            mta.addrcpt(f"<{changes.redirect}>")
+        for address in changes.bcc:
+            mta.addrcpt(f"<{address}>")
+        for name, value in reversed(changes.headers):
+            mta.addheader(name, value, _TOP)
+        if changes.hold:
+            mta.quarantine(changes.hold)
+
+
+def _macro(mta: Mta, name: str) -> str | None:
+    try:
+        return mta.getsymval(name)
+    except UnicodeDecodeError as error:
+        return decoded(bytes(error.object))

@@ -1,0 +1,157 @@
+"""
+A process with a milter and the real service, for tests: rules in, what was counted out.
+
+`python milter_process.py SPECIFICATION`, where SPECIFICATION is JSON: `endpoint`, `rules` (as
+keyword arguments of RuleSource, over the lists users and programs), `more` (rules in force after
+a line `reload` on standard input), `socket` (further arguments of MilterServer), `broken` (a
+callback that raises: name and error), `without_fd` (a libmilter that does not know `fd:`). Each
+answer and each protocol error is a line of JSON on standard output. pymilter's callbacks are the
+process's and its main loop runs once, so each test of it needs a process.
+"""
+
+import json
+import random
+import signal
+import sys
+import time
+from threading import Lock
+from typing import Any
+
+import milter
+
+from policyd.checks.interface import Answer as Found
+from policyd.checks.interface import Check
+from policyd.facts.table import Attributes
+from policyd.observe.log import Level
+from policyd.rules.build import Surroundings, build
+from policyd.rules.expression import Scope
+from policyd.rules.policy import Policy
+from policyd.rules.source import RuleSource
+from policyd.serve.milter import MilterServer
+from policyd.serve.milter.session import Session
+from policyd.service import Ids, Service, Settings
+from policyd.smtp.decision import Decision, Mode
+from policyd.smtp.stage import TRANSACTION, FrontEnd, Stage
+from tests.rules.world import Entries
+
+_OWNERS = dict.fromkeys(TRANSACTION, FrontEnd.MILTER)
+
+
+def _raises(_attributes: Attributes) -> Found:
+    raise RuntimeError("a fault of ours")
+
+
+def _exits(_attributes: Attributes) -> Found:
+    raise SystemExit(3)
+
+
+LISTS = {
+    "users": Entries("addresses", ["a@x.example", "c@x.example"]),
+    "programs": Entries("patterns", ["a.exe"]),
+}
+CHECKS = {check.name: check for check in (Check("raises", _raises), Check("exits", _exits))}
+
+
+class Recorder:
+    """Counts and logs by writing lines."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+
+    def line(self, **fields: object) -> None:
+        with self._lock:
+            sys.stdout.write(json.dumps(fields, default=str) + "\n")
+            sys.stdout.flush()
+
+    def answered(
+        self, front_end: FrontEnd, decision: Decision, stages: tuple[Stage, ...], seconds: float
+    ) -> None:
+        assert front_end is FrontEnd.MILTER
+        assert decision.stage in stages
+        assert seconds >= 0
+
+    def check(self, check: str, result: str, seconds: float) -> None:
+        """Checks are no subject here."""
+
+    def protocol_error(self, front_end: FrontEnd, reason: str) -> None:
+        self.line(error=reason, front_end=front_end)
+
+    def connections(self, front_end: FrontEnd, delta: int) -> None:
+        self.line(connections=delta, front_end=front_end)
+
+    def decision(
+        self, decision: Decision, attributes: Attributes, front_end: FrontEnd, seconds: float
+    ) -> None:
+        assert front_end is FrontEnd.MILTER
+        assert seconds >= 0
+        self.line(
+            stage=decision.stage,
+            verdict=decision.verdict,
+            code=decision.code,
+            enhanced=decision.enhanced,
+            source=decision.source,
+            rule=decision.rule,
+            reason=decision.reason,
+            attributes=dict(attributes),
+        )
+
+    def event(self, level: Level, event: str, /, **fields: object) -> None:
+        self.line(level=level, event=event, **fields)
+
+
+def policy(rules: list[dict[str, Any]]) -> Policy:
+    """Build the policy of some rules, all stages decided by the milter."""
+    scope = {stage: Scope(stage, FrontEnd.MILTER, LISTS, CHECKS, Entries) for stage in TRANSACTION}
+    sources = [_source(**rule) for rule in rules]
+    built, complaints = build(sources, Surroundings(_OWNERS, scope))
+    assert built is not None, [f"{one.what}; {one.mend}" for one in complaints if one.error]
+    return built
+
+
+def _source(
+    *, stage: str, then: str, name: str = "", when: str = "", mode: str = "enforce", **rest: Any
+) -> RuleSource:
+    return RuleSource(
+        name or f"{stage}-{then}", (Stage(stage),), when, then, mode=Mode(mode), **rest
+    )
+
+
+def spoil(given: dict[str, Any]) -> None:
+    """Make something go wrong that does not by itself."""
+    if "broken" in given:
+        callback, error = given["broken"]
+
+        def raising(*_: object) -> Any:
+            raise {"RuntimeError": RuntimeError, "SystemExit": SystemExit}[error]("a fault of ours")
+
+        setattr(Session, callback, raising)
+    if given.get("without_fd"):
+        setconn = milter.setconn
+        milter.setconn = lambda name: setconn(name.replace("fd:", "no-such-kind:"))
+
+
+def main() -> None:
+    """Serve until SIGTERM or the end of standard input."""
+    given = json.loads(sys.argv[1])
+    spoil(given)
+    recorder = Recorder()
+    service = Service(
+        policy(given["rules"]), recorder, recorder, Ids(random.getrandbits), Settings(utf8=True)
+    )
+    server = MilterServer(service, given["endpoint"], **given.get("socket", {}))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    server.start()
+    recorder.line(ready=True)
+    try:
+        for line in sys.stdin:
+            assert line == "reload\n"
+            service.policy = policy(given["more"])
+            recorder.line(reloaded=True)
+    finally:
+        started = time.monotonic()
+        server.stop()
+        recorder.line(stopped=not server.alive, seconds=time.monotonic() - started)
+
+
+if __name__ == "__main__":
+    main()
