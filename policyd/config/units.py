@@ -1,0 +1,145 @@
+"""
+Values of the configuration that are texts of a certain form, read and checked.
+
+Each reader takes what stands in the file and gives the value, or raises WrongValueError with what
+would do.
+"""
+
+import re
+from typing import Final, Self
+from urllib.parse import urlsplit
+
+from pydantic_core import PydanticCustomError
+
+from policyd.facts.units import parse_duration
+
+_UNIX_PATH: Final = 107  # octets of sun_path, without its NUL (unix(7))
+_INET: Final = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^\[\]:/@\s]+)):([0-9]{1,5})", re.ASCII)
+_MILTER_INET: Final = re.compile(r"inet6?:([0-9]+)@(.+)", re.ASCII)
+_GROUP: Final = re.compile(r"[a-z_0-9][a-z0-9_.-]*", re.ASCII | re.IGNORECASE)
+_ENDPOINT_MEND: Final = (
+    'write it as Postfix does: "inet:127.0.0.1:10040", "inet:[::1]:10040" or "unix:/path"'
+)
+STATE_SCHEMES: Final = ("sqlite", "redis", "rediss", "redis+cluster", "memory")
+
+
+class WrongValueError(PydanticCustomError):
+    """A value that is not as it must be: `what` and `mend` of the problem."""
+
+    def __new__(cls, what: str, mend: str) -> Self:
+        """Make it; an exception of pydantic's core takes its arguments here."""
+        return super().__new__(cls, "wrong_value", "{what}", {"what": what, "mend": mend})
+
+
+def describe(value: object) -> str:
+    """Name a value of TOML in a message."""
+    match value:
+        case bool():
+            return "true" if value else "false"
+        case str():
+            return f'"{value}"' if len(value) <= 40 else f'"{value[:40]}…"'
+        case int() | float():
+            return f"the number {value}" if -(10**18) < value < 10**18 else "a very large number"
+        case list() | tuple():
+            return "a list"
+        case dict():
+            return "a table"
+    return "a date or time"
+
+
+def read_text(value: object, example: str) -> str:
+    """Take a string that is not empty."""
+    if not isinstance(value, str):
+        raise WrongValueError(f"{describe(value)} is no string", f"write it as {example}")
+    if not value.strip():
+        raise WrongValueError("it is empty", f"write it as {example}")
+    return value
+
+
+def read_duration(value: object) -> float:
+    """Read a duration in seconds, more than 0."""
+    try:
+        seconds = parse_duration(read_text(value, '"8s"'))
+    except ValueError as error:
+        if isinstance(error, WrongValueError):
+            raise
+        what, _, mend = str(error).partition("; ")
+        raise WrongValueError(what, mend or 'write it as "8s", "5m" or "1h30m"') from error
+    if not seconds:
+        raise WrongValueError("it is no time at all", 'write a longer one, such as "8s"')
+    return seconds
+
+
+def read_endpoint(value: object) -> str:
+    """Check where to listen, in Postfix's notation."""
+    text = read_text(value, '"inet:127.0.0.1:10040" or "unix:/path"')
+    if text.startswith("inet:"):
+        turned = _MILTER_INET.fullmatch(text)
+        if turned is not None:
+            mend = f'write it as Postfix does: "inet:{turned[2]}:{turned[1]}"'
+            raise WrongValueError(f'"{text}" is written as for a milter', mend)
+        return f"inet:{read_address(text.removeprefix('inet:'), _ENDPOINT_MEND)}"
+    if text.startswith("unix:"):
+        return f"unix:{_socket_path(text.removeprefix('unix:'))}"
+    raise WrongValueError(f'"{text}" is no endpoint', _ENDPOINT_MEND)
+
+
+def _socket_path(path: str) -> str:
+    if not path.startswith("/") or path.endswith("/") or "\0" in path:
+        raise WrongValueError(f'"{path}" is no absolute path', 'write "unix:/path/of/the/socket"')
+    length = len(path.encode())
+    if length > _UNIX_PATH:
+        what = f"the path of the socket has {length} octets"
+        raise WrongValueError(what, f"a unix socket's has at most {_UNIX_PATH}; shorten it")
+    return path
+
+
+def read_address(value: object, mend: str = 'write it as "127.0.0.1:9741" or "[::1]:9741"') -> str:
+    """Check `host:port`; an IPv6 host stands in brackets."""
+    text = read_text(value, '"127.0.0.1:9741"')
+    found = _INET.fullmatch(text)
+    if found is None:
+        hint = ", an IPv6 address in brackets" if text.count(":") > 1 else ""
+        raise WrongValueError(f'"{text}" is no host and port', mend + hint)
+    if found[2] == "*":
+        mend = f'write "0.0.0.0:{found[3]}" for IPv4 or "[::]:{found[3]}" for both'
+        raise WrongValueError(f'"{text}" has a star for a host', mend)
+    if not 0 < int(found[3]) < 65536:
+        raise WrongValueError(f"{found[3]} is no port", "choose one from 1 to 65535")
+    return text
+
+
+def read_mode(value: object) -> int:
+    """Read the mode of a socket, three or four octal digits as text, as chmod(1) takes it."""
+    if isinstance(value, str) and re.fullmatch(r"0?[0-7]{3}", value, re.ASCII):
+        return int(value, 8)
+    what = f"{describe(value)} is no mode of a socket"
+    raise WrongValueError(what, 'write it as chmod takes it, in quotes: "0660"')
+
+
+def read_group(value: object) -> str:
+    """Check the form of a group's name; whether it exists is seen when policyd listens."""
+    text = read_text(value, '"postfix"')
+    if _GROUP.fullmatch(text) is None:
+        raise WrongValueError(f'"{text}" is no name of a group', 'write it as "postfix"')
+    return text
+
+
+def read_state_url(value: object) -> str:
+    """Check the form of a state URL; it may hold a password, so no message shows it."""
+    text = read_text(value, '"sqlite:/var/lib/policyd/state.sqlite"')
+    mend = "write sqlite:/path, redis://host:6379/0, rediss://…, redis+cluster://… or memory:"
+    try:
+        parts = urlsplit(text)
+        port_is_right = parts.port is None or parts.port > 0
+    except ValueError as error:
+        raise WrongValueError("it is no URL", mend) from error
+    if parts.scheme not in STATE_SCHEMES:
+        raise WrongValueError(f'"{parts.scheme}:" is no place for state', mend)
+    if parts.scheme == "memory" and text != "memory:":
+        raise WrongValueError("memory: has nothing after it", 'write "memory:"')
+    if parts.scheme == "sqlite" and (parts.netloc or not re.fullmatch(r"/.*[^/]", parts.path)):
+        raise WrongValueError("sqlite: names no file by an absolute path", mend)
+    if parts.scheme.startswith("redis") and not (parts.hostname and port_is_right):
+        raise WrongValueError(f"{parts.scheme}: names no host", mend)
+    return text
