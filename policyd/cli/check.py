@@ -60,7 +60,7 @@ def _report(loaded: Loaded) -> Report:
         failures(loaded.policy),
         count_series(loaded.policy, loaded.checks),
         main_cf(
-            loaded.policy.owners,
+            loaded.policy,
             config.policy_service.listen if config.policy_service is not None else (),
             config.milter.listen if config.milter is not None else (),
         ),

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from policyd.rules.policy import AT_RCPT
+from policyd.rules.policy import AT_RCPT, Policy
 from policyd.smtp.stage import FrontEnd, Stage
 
 _OWN_LISTS: Final[Mapping[Stage, str]] = {
@@ -14,28 +14,27 @@ _OWN_LISTS: Final[Mapping[Stage, str]] = {
 _QUEUE: Final = "/var/spool/postfix/"
 
 
-def main_cf(
-    owners: Mapping[Stage, FrontEnd], policy: Sequence[str], milter: Sequence[str]
-) -> tuple[str, ...]:
+def main_cf(policy: Policy, service: Sequence[str], milter: Sequence[str]) -> tuple[str, ...]:
     """
-    Give the lines for what each front end decides, by its endpoints in Postfix's notation.
+    Give the lines for each stage that has rules, by the front ends' endpoints.
 
     One service in smtpd_recipient_restrictions is enough for connect to rcpt and for vrfy.
     """
     lines: list[str] = []
-    decided = [stage for stage, owner in owners.items() if owner is FrontEnd.POLICY]
-    if policy and decided:
-        service = f"check_policy_service {in_queue(policy[0])}"
+    ruled = dict.fromkeys(rule.stage for rule in policy.rules)
+    decided = [stage for stage in ruled if policy.owners[stage] is FrontEnd.POLICY]
+    if service and decided:
+        asked = f"check_policy_service {in_queue(service[0])}"
         if set(decided) & {*AT_RCPT, Stage.VRFY}:
             lines += [
                 "smtpd_recipient_restrictions =",
                 "    reject_unauth_destination,",
                 "    reject_unlisted_recipient,",
-                f"    {service}",
+                f"    {asked}",
             ]
-        lines += [f"{name} = {service}" for stage, name in _OWN_LISTS.items() if stage in decided]
+        lines += [f"{name} = {asked}" for stage, name in _OWN_LISTS.items() if stage in decided]
         lines.append("smtpd_policy_service_default_action = 451 4.3.5 Policy service unavailable")
-    if milter and FrontEnd.MILTER in owners.values():
+    if milter and len(decided) < len(ruled):
         lines += [
             f"smtpd_milters = {in_queue(milter[0])}",
             "non_smtpd_milters = $smtpd_milters",

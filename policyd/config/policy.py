@@ -1,0 +1,91 @@
+"""From a configuration file to a policy that can be served: read, checked, compiled."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from policyd.checks.interface import Check, installed
+from policyd.config.load import load
+from policyd.config.model import Config
+from policyd.config.problem import Problem, Severity
+from policyd.lists.load import load_list
+from policyd.lists.named import NamedList
+from policyd.lists.source import InlineEntry, Kind, ListSource
+from policyd.rules.build import Surroundings, build
+from policyd.rules.expression import Scope
+from policyd.rules.policy import Policy
+from policyd.rules.source import Complaint
+from policyd.smtp.stage import FrontEnd, Stage
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A configuration as loaded; `policy` is None when one of the problems is an error."""
+
+    config: Config
+    policy: Policy | None
+    lists: Mapping[str, NamedList]
+    checks: Mapping[str, Check]
+    problems: tuple[Problem, ...]
+
+    @property
+    def policy_in_force(self) -> Policy:
+        """The policy of a configuration without errors; ValueError of one with errors."""
+        if self.policy is None:
+            raise ValueError("the configuration has errors")
+        return self.policy
+
+
+def load_policy(path: Path, checks: Mapping[str, Check] | None = None) -> Loaded:
+    """Load a configuration and compile its policy; `checks` are those installed unless given."""
+    read = load(path)
+    known = installed() if checks is None else checks
+    delimiter = read.model.addresses.recipient_delimiter
+    policy, complaints = build(
+        read.rules,
+        Surroundings(
+            owners=read.owners,
+            scope={
+                stage: _scope(stage, owner, read.lists, known, delimiter)
+                for stage, owner in read.owners.items()
+            },
+            utf8=read.model.replies.utf8,
+            hash=read.hash,
+        ),
+    )
+    problems = tuple(sorted({*read.problems, *_problems(complaints)}))
+    if any(problem.severity == "error" for problem in problems):
+        policy = None
+    return Loaded(read.model, policy, read.lists, known, problems)
+
+
+def _scope(
+    stage: Stage,
+    owner: FrontEnd,
+    lists: Mapping[str, NamedList],
+    checks: Mapping[str, Check],
+    recipient_delimiter: str,
+) -> Scope:
+    def write_out(kind: str, entries: Sequence[str]) -> NamedList:
+        return _written_out(Kind(kind), entries, recipient_delimiter)
+
+    return Scope(stage, owner, lists, checks, write_out)
+
+
+def _written_out(kind: Kind, entries: Sequence[str], recipient_delimiter: str) -> NamedList:
+    """Make a list of entries that a condition spells out; ValueError says which is wrong."""
+    inline = tuple(InlineEntry(kind, entry, "", 0) for entry in entries)
+    source = ListSource("", frozenset({kind}), "", 0, inline, (), recipient_delimiter)
+    reading = load_list(source)
+    for fault in reading.faults:
+        if fault.error:
+            raise ValueError(f"{fault.what}; {fault.mend}")
+    return NamedList(source, reading)
+
+
+def _problems(complaints: Iterable[Complaint]) -> Iterable[Problem]:
+    for complaint in complaints:
+        rule = complaint.rule
+        line = rule.lines.get(complaint.key, rule.lines.get("", 1))
+        severity: Severity = "error" if complaint.error else "warning"
+        yield Problem(rule.file, line, rule.name, complaint.what, complaint.mend, severity)
