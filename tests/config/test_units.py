@@ -1,0 +1,151 @@
+"""Texts of a certain form in the configuration: endpoints, modes, durations, URLs."""
+
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from policyd.config import units
+from policyd.config.units import WrongValueError
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    [
+        "inet:127.0.0.1:10040",
+        "inet:[::1]:10040",
+        "inet:localhost:1",
+        "inet:policyd.example.org:65535",
+        "unix:/var/spool/postfix/policyd/milter.sock",
+        "unix:/" + "x" * 106,
+    ],
+)
+def test_an_endpoint_in_postfix_notation_is_taken_as_it_stands(endpoint: str) -> None:
+    assert units.read_endpoint(endpoint) == endpoint
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "what", "mend"),
+    [
+        ("127.0.0.1:10040", "is no endpoint", "inet:127.0.0.1:10040"),
+        ("inet:10040", "is no host and port", "inet:127.0.0.1:10040"),
+        ("inet:::1:10040", "is no host and port", "an IPv6 address in brackets"),
+        ("inet:localhost:0", "0 is no port", "from 1 to 65535"),
+        ("inet:localhost:65536", "65536 is no port", "from 1 to 65535"),
+        ("inet:localhost:smtp", "is no host and port", "inet:127.0.0.1:10040"),
+        ("inet:*:10040", "star for a host", '"0.0.0.0:10040"'),
+        ("inet:10041@127.0.0.1", "as for a milter", '"inet:127.0.0.1:10041"'),
+        ("unix:policyd.sock", "no absolute path", "unix:/path"),
+        ("unix:/", "no absolute path", "unix:/path"),
+        ("unix:/run/", "no absolute path", "unix:/path"),
+        ("unix:/a\0b", "no absolute path", "unix:/path"),
+        ("unix:/" + "x" * 107, "has 108 octets", "at most 107"),
+        ("local:/run/x", "is no endpoint", "unix:/path"),
+        ("", "is empty", "inet:127.0.0.1:10040"),
+        (10040, "the number 10040 is no string", "inet:127.0.0.1:10040"),
+        (None, "is no string", "unix:/path"),
+    ],
+)
+def test_a_wrong_endpoint_is_refused_with_the_mend(endpoint: object, what: str, mend: str) -> None:
+    told = refusal(units.read_endpoint, endpoint)
+    assert what in told["what"]
+    assert mend in told["mend"]
+
+
+@pytest.mark.parametrize(("written", "mode"), [("0660", 0o660), ("660", 0o660), ("0600", 0o600)])
+def test_a_socket_mode_is_read_as_chmod_reads_it(written: str, mode: int) -> None:
+    assert units.read_mode(written) == mode
+
+
+@pytest.mark.parametrize("written", [660, 0o660, "0o660", "0680", "rw-rw----", "66", "01660", True])
+def test_a_mode_that_is_no_octal_text_is_refused(written: object) -> None:
+    assert '"0660"' in refusal(units.read_mode, written)["mend"]
+
+
+@pytest.mark.parametrize(("written", "seconds"), [("8s", 8.0), ("1m30s", 90.0)])
+def test_a_duration_is_read_in_seconds(written: str, seconds: float) -> None:
+    assert units.read_duration(written) == seconds
+
+
+@pytest.mark.parametrize(
+    ("written", "what"),
+    [("0s", "no time at all"), ("8", "is no duration"), (8, "the number 8"), ("1s1m", "large")],
+)
+def test_a_wrong_duration_is_refused(written: object, what: str) -> None:
+    told = refusal(units.read_duration, written)
+    assert what in told["what"]
+    assert "8s" in told["mend"]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "sqlite:/var/lib/policyd/state.sqlite",
+        "redis://localhost:6379/0",
+        "rediss://:secret@redis.example.org/1",
+        "redis+cluster://10.0.0.1:7000",
+        "memory:",
+    ],
+)
+def test_a_state_url_is_taken_as_it_stands(url: str) -> None:
+    assert units.read_state_url(url) == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "sqlite:state.sqlite",
+        "sqlite://host/state.sqlite",
+        "sqlite:/var/lib/",
+        "redis:",
+        "redis://",
+        "redis://host:port",
+        "redis://host:99999",
+        "redis://host:0",
+        "redis://[::1",
+        "memory:x",
+        "memory",
+        "mysql://localhost/state",
+        "",
+    ],
+)
+def test_a_wrong_state_url_is_refused(url: str) -> None:
+    assert refusal(units.read_state_url, url)["mend"]
+
+
+def test_a_password_in_a_wrong_state_url_is_not_shown() -> None:
+    assert "secret" not in str(refusal(units.read_state_url, "redis://:secret@"))
+    assert "secret" not in str(refusal(units.read_state_url, "redsi://:secret@host"))
+
+
+_READERS = [
+    units.read_endpoint,
+    units.read_address,
+    units.read_mode,
+    units.read_group,
+    units.read_duration,
+    units.read_state_url,
+]
+
+
+@given(st.sampled_from(_READERS), st.text() | st.integers() | st.booleans() | st.none())
+def test_any_value_is_read_or_refused_as_a_wrong_value(
+    read: Callable[[object], object], value: object
+) -> None:
+    try:
+        read(value)
+    except WrongValueError as error:
+        told = error.context
+    else:
+        return
+    assert told is not None
+    assert told["what"]
+    assert told["mend"]
+
+
+def refusal(read: Callable[[object], object], value: object) -> dict[str, str]:
+    with pytest.raises(WrongValueError) as caught:
+        read(value)
+    assert caught.value.context is not None
+    return caught.value.context
