@@ -20,8 +20,6 @@ def serve(config: Path) -> None:
     status is 78.
     """
     loaded = load_or_exit(config)
-    for problem in loaded.problems:
-        click.echo(f"warning: {problem}", err=True)
     from policyd.serve.worker import serve as run  # noqa: PLC0415 -- what serves loads last
 
     try:

@@ -49,6 +49,7 @@ class Worker:
         self._policy = loaded.policy_in_force
         self._watcher = Watcher(loaded.lists.values())
         self._checks = loaded.checks
+        self._warnings = loaded.problems
         self._stop = asyncio.Event()
         self._ready = "starting"
 
@@ -71,6 +72,8 @@ class Worker:
             ),
         )
         service.loop = asyncio.get_running_loop()
+        for warning in self._warnings:
+            log.event("warning", "config.doubtful", problem=str(warning))
         self._take_signals(log)
         try:
             async with self._serving(service, log):

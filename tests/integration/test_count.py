@@ -58,7 +58,7 @@ then = "if_permitted 450 4.7.1 Bounces are limited"
 name = "big"
 stage = ["data", "end-of-data"]
 when = "size > '1 MiB'"
-then = "552 5.3.4 Too big"
+then = "554 5.3.4 Too big"
 [[rule]]
 name = "copy"
 stage = "data"

@@ -23,7 +23,7 @@ VERBS = {
     "bcc": "bcc inside@policyd.test",
     "filter": "filter discard:nowhere",
     "if_permitted": "if_permitted 450 4.7.1 later",
-    "template": "warn OK permit {sender}",
+    "template": "warn OK permit {client_name}",
 }
 LISTS = ("client", "helo", "sender", "relay", "recipient")
 STAGES = (Stage.CONNECT, Stage.HELO, Stage.MAIL, Stage.RCPT)
@@ -48,7 +48,7 @@ WHOLE = ("hold", "discard", "redirect", "bcc", "filter")
 @pytest.fixture(scope="module")
 def wired(
     tmp_path_factory: pytest.TempPathFactory, postfix_factory: Callable[..., PostfixInstance]
-) -> Iterator[PostfixInstance]:
+) -> Iterator[tuple[PostfixInstance, PolicydProcess]]:
     port, metrics = free_port(), f"127.0.0.1:{free_port()}"
     service = f"check_policy_service inet:127.0.0.1:{port}"
     configuration = tmp_path_factory.mktemp("relay") / "policyd.toml"
@@ -63,6 +63,7 @@ def wired(
         f"{which}-{delay}": {
             f"smtpd_{which}_restrictions": guarded[which],
             "smtpd_delay_reject": delay,
+            "smtpd_relay_before_recipient_restrictions": "no",
             **(
                 {"smtpd_relay_restrictions": "reject_unauth_destination"}
                 if which != "relay"
@@ -78,20 +79,27 @@ def wired(
         "smtpd_recipient_restrictions": guarded["recipient"],
     }
     main = {"default_transport": "error:relayed", "relay_domains": ""}
-    with PolicydProcess(configuration, metrics):
-        yield postfix_factory(services=services, main=main)
+    with PolicydProcess(configuration, metrics) as process:
+        yield postfix_factory(services=services, main=main), process
 
 
 @pytest.mark.parametrize("service", [f"{w}-{d}" for w in LISTS for d in ("yes", "no")] + ["alone"])
-def test_no_verb_in_any_list_opens_a_relay(wired: PostfixInstance, service: str) -> None:
+def test_no_verb_in_any_list_opens_a_relay(
+    wired: tuple[PostfixInstance, PolicydProcess], service: str
+) -> None:
+    postfix, policyd = wired
+    before = len(policyd.decisions())
     for i in range(len(STAGES)):
-        for j in range(len(VERBS)):
+        for j, verb in enumerate(VERBS):
             source = f"127.8.{i}.{j + 1}"
-            with SmtpDialogue(wired.ports[service], "127.0.0.1", source=source) as smtp:
+            with SmtpDialogue(postfix.ports[service], "127.0.0.1", source=source) as smtp:
                 smtp.banner()
                 smtp.ehlo("client.example")
                 smtp.mail("s@example.net")
                 reply = smtp.rcpt("victim@elsewhere.example")
                 # a discarded message is claimed to be delivered (access(5)), and goes nowhere
-                discarded = j == list(VERBS).index("discard") and reply.code == 250
+                discarded = verb == "discard" and reply.code == 250
                 assert discarded or reply.code // 100 in (4, 5), (source, smtp.show())
+    asked = policyd.decisions()[before:]
+    assert len(asked) >= len(STAGES) * len(VERBS)
+    assert {decision["rule"].partition("-")[2] for decision in asked if "rule" in decision}
