@@ -1,0 +1,1 @@
+"""The processes' outer side: sockets, servers for both protocols and HTTP, workers."""
