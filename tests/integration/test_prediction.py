@@ -24,7 +24,7 @@ from policyd.smtp.stage import FrontEnd, RestrictionList, Stage
 from tests.integration.wire import postfix, scripted
 from tests.integration.wire.cells import DOMAIN, HOSTNAME, Wiring, cells, service_name
 from tests.integration.wire.dialogue import talk_through, wrong_dialogues
-from tests.integration.wire.effects import wrong_effects
+from tests.integration.wire.effects import effects, wrong_effects
 from tools.smtp_dialogue import SmtpDialogue
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
@@ -78,16 +78,16 @@ def test_every_cell_shows_the_client_what_is_predicted(
     directory: Path, policy: str, milter: str
 ) -> None:
     with postfix.instance(directory / "usual", policy=policy, milter=milter) as mta:
-        talked = talk_through(mta, [cell for cell in cells() if not cell.refused_because])
-        assert list(wrong_dialogues(mta, talked)) == []
-        assert list(wrong_effects(mta, talked)) == []
+        talks = talk_through(mta, [cell for cell in cells() if not cell.refused_because])
+        assert list(wrong_dialogues(talks)) == []
+        assert list(wrong_effects(effects(mta, talks))) == []
 
 
 def test_every_cell_is_softened_as_predicted(directory: Path, policy: str, milter: str) -> None:
     main = {"soft_bounce": "yes"}
     with postfix.instance(directory / "soft", policy=policy, milter=milter, main=main) as mta:
         refusals = [cell for cell in cells() if cell.outcome.reply is not None]
-        assert list(wrong_dialogues(mta, talk_through(mta, refusals))) == []
+        assert list(wrong_dialogues(talk_through(mta, refusals), soft_bounce=True)) == []
 
 
 NAMES = [

@@ -28,7 +28,70 @@ class Said:
     closes: bool = False
 
 
-def steps(stage: Stage) -> tuple[Step, ...]:
+@dataclass(frozen=True)
+class Talk:
+    """
+    A cell talked through, and the same session without policyd, for comparison.
+
+    What differs from session to session is left out: the queue id, and VRFY's own argument.
+    `queued_as` is the queue id; empty if nothing was queued.
+    """
+
+    cell: Cell
+    said: tuple[Said, ...]
+    usual: tuple[Said, ...]
+    queued_as: str
+
+    @property
+    def differing(self) -> tuple[Said, ...]:
+        """The replies that are due to policyd."""
+        return tuple(one for one in self.said if one not in self.usual)
+
+
+def talk_through(mta: PostfixInstance, cells: Iterable[Cell]) -> list[Talk]:
+    """Hold the session of each cell, several at once."""
+    known = list(cells)
+    sessions = sorted({(cell.service, _steps(cell.stage)) for cell in known})
+    nobody = f"nobody@{DOMAIN}"
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        usual = {
+            (service, steps): pool.submit(_converse, mta.ports[service], _NO_CELL, steps, nobody)
+            for service, steps in sessions
+        }
+        talks = [
+            pool.submit(
+                _converse,
+                mta.ports[cell.service],
+                cell.address,
+                _steps(cell.stage),
+                cell.recipient,
+            )
+            for cell in known
+        ]
+    return [
+        Talk(
+            cell,
+            said=_comparable(talk.result(), cell.recipient),
+            usual=_comparable(usual[cell.service, _steps(cell.stage)].result(), nobody),
+            queued_as=_queue_id(talk.result()),
+        )
+        for cell, talk in zip(known, talks, strict=True)
+    ]
+
+
+def wrong_dialogues(talks: Iterable[Talk], *, soft_bounce: bool = False) -> Iterator[str]:
+    """Say of each cell in which Postfix said another word than predicted what it said."""
+    for talk in talks:
+        predicted = _expected(talk.usual, talk.cell.prediction(soft_bounce=soft_bounce))
+        if talk.said != predicted:
+            yield f"{talk.cell}\n  predicted {_show(predicted)}\n  seen      {_show(talk.said)}"
+
+
+def _show(said: Sequence[Said]) -> str:
+    return " | ".join(f"{one.step}: {one.reply}{' (closes)' * one.closes}" for one in said)
+
+
+def _steps(stage: Stage) -> tuple[Step, ...]:
     """Name the steps of the session that reaches a stage."""
     if stage is Stage.VRFY:
         return (Step.BANNER, Step.EHLO, Step.VRFY)
@@ -37,46 +100,11 @@ def steps(stage: Stage) -> tuple[Step, ...]:
     return (Step.BANNER, Step.EHLO, Step.MAIL, Step.RCPT, Step.DATA, Step.END_OF_DATA)
 
 
-def talk_through(
-    mta: PostfixInstance, cells: Iterable[Cell]
-) -> list[tuple[Cell, tuple[Said, ...]]]:
-    """Hold the session of each cell, several at once."""
-    known = list(cells)
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        talks = [
-            pool.submit(converse, mta.ports[cell.service], cell.address, cell.stage, cell.recipient)
-            for cell in known
-        ]
-        return [(cell, talk.result()) for cell, talk in zip(known, talks, strict=True)]
-
-
-def wrong_dialogues(
-    mta: PostfixInstance, talked: Iterable[tuple[Cell, Sequence[Said]]]
-) -> Iterator[str]:
-    """Say of each cell in which Postfix said another word than predicted what it said."""
-    soft_bounce = mta.main.get("soft_bounce") == "yes"
-    usual: dict[tuple[str, tuple[Step, ...]], tuple[Said, ...]] = {}
-    for cell, said in talked:
-        key = (cell.service, steps(cell.stage))
-        if key not in usual:
-            recipient = f"nobody@{DOMAIN}"
-            session = converse(mta.ports[cell.service], _NO_CELL, cell.stage, recipient)
-            usual[key] = comparable(session, recipient)
-        predicted = expected(usual[key], cell.prediction(soft_bounce=soft_bounce))
-        seen = comparable(said, cell.recipient)
-        if seen != predicted:
-            yield f"{cell}\n  predicted {_show(predicted)}\n  seen      {_show(seen)}"
-
-
-def _show(said: Sequence[Said]) -> str:
-    return " | ".join(f"{one.step}: {one.reply}{' (closes)' * one.closes}" for one in said)
-
-
-def converse(port: int, source: str, stage: Stage, recipient: str) -> tuple[Said, ...]:
+def _converse(port: int, source: str, steps: tuple[Step, ...], recipient: str) -> tuple[Said, ...]:
     """Hold the session of a client that goes on after a refusal, and sends QUIT if it can."""
     said: list[Said] = []
     with SmtpDialogue(port, source=source) as client:
-        for step in steps(stage):
+        for step in steps:
             if step is Step.END_OF_DATA and not said[-1].reply.startswith("354"):
                 break
             reply = _take(client, step, recipient)
@@ -84,7 +112,8 @@ def converse(port: int, source: str, stage: Stage, recipient: str) -> tuple[Said
             said.append(Said(step, "\n".join(reply.lines), closes))
             if closes:
                 return tuple(said)
-        _leave(client)
+        if (last := client.quit()).code != 221:
+            raise ServerClosedError(f"QUIT was answered {last}")
     return tuple(said)
 
 
@@ -108,12 +137,7 @@ def _take(client: SmtpDialogue, step: Step, recipient: str) -> Reply:
             return client.etrn(DOMAIN)
 
 
-def _leave(client: SmtpDialogue) -> None:
-    if (reply := client.quit()).code != 221:
-        raise ServerClosedError(f"QUIT was answered {reply}")
-
-
-def expected(usual: Sequence[Said], prediction: Prediction) -> tuple[Said, ...]:
+def _expected(usual: Sequence[Said], prediction: Prediction) -> tuple[Said, ...]:
     """Lay a prediction over the session without policyd."""
     differing: Mapping[Step, Said] = {
         line.at: Said(line.at, str(line), line.closes) for line in prediction.lines
@@ -128,21 +152,18 @@ def expected(usual: Sequence[Said], prediction: Prediction) -> tuple[Said, ...]:
     return tuple(said)
 
 
-def comparable(said: Sequence[Said], recipient: str) -> tuple[Said, ...]:
-    """Leave out what differs from session to session: the queue id, and VRFY's own argument."""
+def _comparable(said: Sequence[Said], recipient: str) -> tuple[Said, ...]:
+    verified = f"252 2.0.0 {recipient}"
     return tuple(
         Said(
             one.step,
-            _QUEUED.sub("queued as QUEUE_ID", one.reply).replace(
-                f"252 2.0.0 {recipient}", "252 2.0.0 RECIPIENT"
-            ),
+            _QUEUED.sub("queued as QUEUE_ID", one.reply).replace(verified, "252 2.0.0 RECIPIENT"),
             one.closes,
         )
         for one in said
     )
 
 
-def queue_id(said: Sequence[Said]) -> str:
-    """Give the queue id that Postfix told the client; empty if it queued nothing."""
+def _queue_id(said: Sequence[Said]) -> str:
     found = _QUEUED.search(said[-1].reply)
     return found[1] if found else ""

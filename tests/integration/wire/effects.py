@@ -2,32 +2,38 @@
 
 import re
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from tests.integration.wire.cells import DOMAIN, Cell
-from tests.integration.wire.dialogue import Said, queue_id
+from tests.integration.wire.dialogue import Talk
 from tools.postfix_instance import PostfixInstance
 
 _DELIVERED_TO = re.compile(rb"^Delivered-To: (\S+)", re.MULTILINE)
 _SETTLE_WITHIN = 30.0  # seconds
 
 
-def wrong_effects(
-    mta: PostfixInstance, talked: Sequence[tuple[Cell, Sequence[Said]]]
-) -> Iterator[str]:
-    """Say of each accepted message that met another end than predicted what happened to it."""
-    accepted = {cell: queue_id(said) for cell, said in talked if queue_id(said)}
+DELIVERED = "delivered"
+
+
+def effects(mta: PostfixInstance, talks: Sequence[Talk]) -> dict[Cell, str]:
+    """Find out what became of each accepted message, in the words of a prediction."""
     held = _settled(mta)
     delivered = _delivered(mta)
-    for cell, queued_as in accepted.items():
-        became = []
-        if queued_as in held:
-            became.append("message held")
-        if cell.recipient in delivered:
-            became.append("delivered")
-        predicted = cell.prediction().effect or "delivered"
-        if (became or ["message discarded"]) != [predicted]:
-            yield f"{cell}: predicted {predicted!r}, but it was {' and '.join(became) or 'gone'}"
+    became = {}
+    for talk in talks:
+        if talk.queued_as:
+            found = ["message held"] * (talk.queued_as in held)
+            found += [DELIVERED] * (talk.cell.recipient in delivered)
+            became[talk.cell] = " and ".join(found) or "message discarded"
+    return became
+
+
+def wrong_effects(became: Mapping[Cell, str]) -> Iterator[str]:
+    """Say of each message that met another end than predicted what happened to it."""
+    for cell, effect in became.items():
+        predicted = cell.prediction().effect or DELIVERED
+        if effect != predicted:
+            yield f"{cell}: predicted {predicted!r}, seen {effect!r}"
 
 
 def _settled(mta: PostfixInstance) -> set[str]:
@@ -42,6 +48,6 @@ def _settled(mta: PostfixInstance) -> set[str]:
         time.sleep(0.1)
 
 
-def _delivered(mta: PostfixInstance) -> Iterable[str]:
+def _delivered(mta: PostfixInstance) -> set[str]:
     messages = mta.delivered(f"@{DOMAIN}")
     return {found[1].decode() for message in messages if (found := _DELIVERED_TO.search(message))}
