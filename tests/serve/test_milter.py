@@ -198,6 +198,14 @@ class TestDecisions:
             answer = client.message().answer.text.removeprefix("550 5.7.1 ")
         assert dict(zip(expected, answer.split("|"), strict=True)) == expected
 
+    def test_an_unknown_client_address_is_absent(self, run: Run) -> None:
+        milter = run(rule("connect", "550 5.7.1 No", "client_address != '192.0.2.1'"))
+        with milter.client() as client:
+            assert client.connect_unknown() == CONTINUE
+        with milter.client() as client:
+            assert client.connect(address="192.0.2.2") != CONTINUE
+        assert "client_address" not in milter.answer()["attributes"]
+
     def test_the_content_is_known_at_the_end(self, run: Run) -> None:
         milter = run(
             rule("end-of-data", "550 5.7.1 Subject {size}", "header('subject') == 'a b'"),
