@@ -2,6 +2,8 @@
 
 import ast
 import re
+import shutil
+import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -11,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import policyd
+from policyd.config.policy import load_policy
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "policyd"
@@ -167,3 +170,23 @@ def test_the_changelog_names_the_version() -> None:
         (ROOT / "CHANGELOG.md").read_text(),
         re.MULTILINE,
     )
+
+
+def test_the_configuration_in_etc_loads_without_a_warning() -> None:
+    loaded = load_policy(ROOT / "etc" / "policyd" / "policyd.toml")
+    assert loaded.problems == ()
+    assert loaded.policy is not None
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
+def test_systemd_understands_the_unit(tmp_path: Path) -> None:
+    unit = tmp_path / "policyd.service"
+    text = (ROOT / "systemd" / "policyd.service").read_text()
+    unit.write_text(text.replace("/opt/policyd/bin/policyd", sys.executable))
+    done = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", str(unit)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
