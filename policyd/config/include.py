@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from policyd.config.problem import Problem
-from policyd.config.source import Document, read_document
+from policyd.config.source import Document, UnreadableError, read_document
 from policyd.config.units import describe
 
 KEY: Final = "include"
@@ -30,57 +30,59 @@ class Files(NamedTuple):
 
 def read_files(main: Path) -> Files:
     """Read the main file and all that it includes."""
-    first = read_document(main, str(main))
+    try:
+        first = read_document(main, str(main))
+    except UnreadableError as error:
+        first = Problem(str(main), 1, "", f"the file cannot be read: {error.why}", error.mend)
     if isinstance(first, Problem):
         return Files((), (first,), complete=False)
     documents: list[Document] = [first]
     problems: list[Problem] = []
     for found in _included(first):
-        document = found if isinstance(found, Problem) else _read_beside(main, found)
-        if isinstance(document, Problem):
-            problems.append(document)
+        if isinstance(found, Problem):
+            problems.append(found)
         else:
-            documents.append(document)
+            documents.append(found)
     nested = (problem for document in documents[1:] for problem in _nested(document))
     return Files(tuple(documents), (*problems, *nested), complete=not problems)
 
 
-def _read_beside(main: Path, name: str) -> Document | Problem:
-    path = main.parent / name
-    return read_document(path, str(path))
-
-
-def _included(main: Document) -> Iterator[str | Problem]:
-    """Give the names of included files, each once, and what is wrong with a pattern."""
+def _included(main: Document) -> Iterator[Document | Problem]:
+    """Read the included files, each once."""
     patterns = main.values.get(KEY, [])
     if not isinstance(patterns, list):
         what = f"include: {describe(patterns)} is no list of file names"
         yield _problem(main, 0, what, 'write it as ["rules.d/*.toml"]')
         return
-    seen = {_real(main.path)}
+    seen: set[Path] = set()
     for index, pattern in enumerate(patterns):
         if not isinstance(pattern, str) or not pattern or "\0" in pattern:
             what = f"include: {describe(pattern)} is no name of a file"
             yield _problem(main, index, what, 'write it as "rules.d/*.toml"')
             continue
-        if not _WILDCARD.search(pattern):
-            names = [pattern]
-        else:
-            # pathlib's refuses absolute patterns.
-            names = sorted(glob.glob(pattern, root_dir=main.path.parent))  # noqa: PTH207
-        for name in names:
-            real = _real(main.path.parent / name)
-            if real == _real(main.path):
-                what = f'include: "{pattern}" matches this file itself'
-                mend = "keep the included files in a directory of their own"
-                yield _problem(main, index, what, mend)
-            elif real not in seen:
+        for path in _matches(main.path.parent, pattern):
+            real = path.resolve()
+            if real not in seen:
                 seen.add(real)
-                yield name
+                yield _read(main, index, path)
 
 
-def _real(path: Path) -> str:
-    return str(path.resolve())
+def _matches(folder: Path, pattern: str) -> list[Path]:
+    if not _WILDCARD.search(pattern):
+        return [folder / pattern]
+    # pathlib's refuses absolute patterns.
+    return [folder / name for name in sorted(glob.glob(pattern, root_dir=folder))]  # noqa: PTH207
+
+
+def _read(main: Document, index: int, path: Path) -> Document | Problem:
+    if path.resolve() == main.path.resolve():
+        what = f"include: {path} is this file itself"
+        return _problem(main, index, what, "keep the included files in a directory of their own")
+    try:
+        return read_document(path, str(path))
+    except UnreadableError as error:
+        what = f"include: {path} cannot be read: {error.why}"
+        return _problem(main, index, what, error.mend)
 
 
 def _problem(main: Document, index: int, what: str, mend: str) -> Problem:

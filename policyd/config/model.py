@@ -81,7 +81,7 @@ def _milter_stages(value: object) -> tuple[Stage, ...]:
     foreign = [stage for stage in stages if stage not in TRANSACTION]
     if foreign:
         what = f"Postfix tells a milter nothing of {' and '.join(foreign)}"
-        raise WrongValueError(what, "leave it to [policy_service]")
+        raise WrongValueError(what, "leave that to [policy_service]")
     return stages
 
 

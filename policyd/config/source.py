@@ -55,19 +55,25 @@ class Document:
         return self.lines.get(path, 1)
 
 
+class UnreadableError(Exception):
+    """A file that cannot be read: `why` not, and the `mend`."""
+
+    def __init__(self, why: str, mend: str) -> None:
+        super().__init__(why)
+        self.why = why
+        self.mend = mend
+
+
 def read_document(path: Path, shown: str) -> Document | Problem:
-    """Read a file; whatever it holds, a Document or the problem why not."""
+    """Parse a file; the problem if it is no TOML. UnreadableError tells of one that is no file."""
+    data = _read(path)
     try:
-        data = _read(path)
         text = data.decode("utf-8-sig")
-        return Document(path, shown, data, tomllib.loads(text), _lines(text))
-    except OSError as error:
-        why = error.strerror or str(error)
-        mend = "correct the name, or let policyd's user read it"
-        return Problem(shown, 1, "", f"the file cannot be read: {why}", mend)
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         return Problem(shown, line, "", "the line is not UTF-8", "save the file as UTF-8")
+    try:
+        return Document(path, shown, data, tomllib.loads(text), _lines(text))
     except RecursionError:
         what = "lists or tables are nested too deeply"
         return Problem(shown, 1, "", what, "no key of policyd needs more than three levels")
@@ -76,13 +82,20 @@ def read_document(path: Path, shown: str) -> Document | Problem:
 
 
 def _read(path: Path) -> bytes:
-    if not path.exists() or path.is_file():
+    try:
+        if path.is_dir():
+            raise UnreadableError("it is a directory", 'name its files: "DIRECTORY/*.toml"')
+        if path.exists() and not path.is_file():
+            raise UnreadableError("it is no regular file", "name a file")
         with path.open("rb") as file:
             data = file.read(LARGEST_FILE + 1)
-        if len(data) > LARGEST_FILE:
-            raise OSError(f"it has more than {LARGEST_FILE} octets")
-        return data
-    raise OSError("it is a directory" if path.is_dir() else "it is no regular file")
+    except OSError as error:
+        mend = "correct the name, or let policyd's user read it"
+        raise UnreadableError(error.strerror or str(error), mend) from error
+    if len(data) > LARGEST_FILE:
+        what = f"it has more than {LARGEST_FILE} octets"
+        raise UnreadableError(what, "move long lists into files of their own")
+    return data
 
 
 def _syntax_problem(shown: str, text: str, said: str) -> Problem:

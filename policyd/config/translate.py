@@ -16,6 +16,15 @@ _WANTED: Final[Mapping[str, tuple[str, str]]] = {
     "bool_type": ("true or false", "write true or false, without quotes"),
     "int_type": ("a whole number", "write digits, without quotes"),
 }
+_EXAMPLES: Final[Mapping[str, str]] = {
+    "listen": '["inet:127.0.0.1:10040"]',
+    "url": '"sqlite:/var/lib/policyd/state.sqlite"',
+    "name": '"…", by which logs and metrics call it',
+    "stage": '"rcpt", or another stage',
+    "then": '"…": a reply such as 550 5.7.1 text, a named reply, or a verb',
+}
+"""What the keys that a table must have look like."""
+
 _Model = TypeVar("_Model", bound=Table)
 
 
@@ -66,7 +75,7 @@ def _words(error: ErrorDetails, key: str, called: str, known: tuple[str, ...]) -
         case "extra_forbidden":
             return f'{called} has no key "{key}"', choose_from(key, known)
         case "missing":
-            return f"{called} has no {key}", f"add {key} = …"
+            return f"{called} has no {key}", f"add {key} = {_EXAMPLES[key]}"
         case "greater_than_equal":
             return f"{key}: {given} is too small", f"write at least {context['ge']}"
         case "less_than_equal":

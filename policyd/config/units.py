@@ -58,13 +58,12 @@ def read_text(value: object, example: str) -> str:
 
 def read_duration(value: object) -> float:
     """Read a duration in seconds, more than 0."""
+    text = read_text(value, '"8s"')
     try:
-        seconds = parse_duration(read_text(value, '"8s"'))
+        seconds = parse_duration(text)
     except ValueError as error:
-        if isinstance(error, WrongValueError):
-            raise
-        what, _, mend = str(error).partition("; ")
-        raise WrongValueError(what, mend or 'write it as "8s", "5m" or "1h30m"') from error
+        what = str(error).partition("; ")[0]
+        raise WrongValueError(what, 'write it as "8s", "5m", "1h30m" or "2d"') from error
     if not seconds:
         raise WrongValueError("it is no time at all", 'write a longer one, such as "8s"')
     return seconds
@@ -99,8 +98,9 @@ def read_address(value: object, mend: str = 'write it as "127.0.0.1:9741" or "[:
     text = read_text(value, '"127.0.0.1:9741"')
     found = _INET.fullmatch(text)
     if found is None:
-        hint = ", an IPv6 address in brackets" if text.count(":") > 1 else ""
-        raise WrongValueError(f'"{text}" is no host and port', mend + hint)
+        if text.count(":") > 1:
+            mend = 'put an IPv6 address in brackets, as in "[::1]:10040"'
+        raise WrongValueError(f'"{text}" is no host and port', mend)
     if found[2] == "*":
         mend = f'write "0.0.0.0:{found[3]}" for IPv4 or "[::]:{found[3]}" for both'
         raise WrongValueError(f'"{text}" has a star for a host', mend)

@@ -45,7 +45,6 @@ class Snapshot:
     domains: Keys[str]
     networks: Networks
     patterns: Patterns | None = None
-    subdomains: bool = False
 
     def __len__(self) -> int:
         patterns = 0 if self.patterns is None else len(self.patterns)
@@ -109,7 +108,6 @@ class _Reader:
         self._addresses: Buckets[str] = Buckets()
         self._domains: Buckets[str] = Buckets()
         self._networks = Networks()
-        self._subdomains = False
         self.faults: list[Fault] = []
         self._patterns: list[str] = []
         self._pause = pause
@@ -125,7 +123,7 @@ class _Reader:
                 Fault(
                     file,
                     line,
-                    f"{text!r} matches only texts with these slashes",
+                    f"'{text}' matches only texts with these slashes",
                     "write the expression alone, without slashes, flags and result",
                     error=False,
                 )
@@ -135,9 +133,7 @@ class _Reader:
         if kind is Kind.ADDRESSES:
             self._addresses.add(parse_address(text))
         elif kind is Kind.DOMAINS:
-            domain = parse_domain(text)
-            self._domains.add(domain)
-            self._subdomains |= domain.startswith(".")
+            self._domains.add(parse_domain(text))
         elif kind is Kind.NETWORKS:
             self._networks.add(parse_network(text))
         else:
@@ -219,7 +215,6 @@ class _Reader:
             self._domains.settled(),
             self._networks,
             patterns,
-            self._subdomains,
         )
 
 

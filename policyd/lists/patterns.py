@@ -53,7 +53,7 @@ def check_pattern(text: str) -> None:
     except re2.error as error:
         said = error.args[0].decode("utf-8", "replace")
         mend = next((mend for found, mend in _MENDS if found.search(said)), "correct it")
-        raise EntryError(f"{text!r} is no pattern for RE2: {said}", mend) from error
+        raise EntryError(f"'{text}' is no pattern for RE2: {said}", mend) from error
     except UnicodeEncodeError as error:
         raise EntryError(f"{text!r} is no Unicode", "leave lone surrogates out") from error
 

@@ -255,7 +255,14 @@ def test_rules_are_not_judged_without_the_files_that_they_may_need(write: Write)
     loaded = load(main)
     assert loaded.rules == ()
     (told,) = errors(loaded)
-    assert told.startswith("gone.toml:1: the file cannot be read: No such file or directory; ")
+    assert told.startswith("policyd.toml:1: include: gone.toml cannot be read: No such file")
+
+
+def test_a_main_file_that_cannot_be_read_is_the_only_problem() -> None:
+    loaded = load(Path("/nowhere/policyd.toml"))
+    (told,) = errors(loaded)
+    assert told.startswith("/nowhere/policyd.toml:1: the file cannot be read: No such file")
+    assert loaded.rules == ()
 
 
 def test_long_waits_and_options_without_effect_are_doubtful(write: Write) -> None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from policyd.config.problem import Problem
-from policyd.config.source import LARGEST_FILE, Document, KeyPath, read_document
+from policyd.config.source import LARGEST_FILE, Document, KeyPath, UnreadableError, read_document
 
 EXAMPLE = '''\
 # a comment
@@ -202,10 +202,9 @@ def test_a_file_may_be_empty(tmp_path: Path, text: str | bytes) -> None:
 def test_a_file_that_cannot_be_read_is_told(tmp_path: Path, name: str, why: str) -> None:
     with (tmp_path / "huge.toml").open("wb") as file:
         file.truncate(LARGEST_FILE + 1)
-    problem = read_document(tmp_path / name, "conf/x.toml")
-    assert isinstance(problem, Problem)
-    assert problem.line == 1
-    assert why in problem.what
+    with pytest.raises(UnreadableError, match=why) as caught:
+        read_document(tmp_path / name, "conf/x.toml")
+    assert caught.value.mend
 
 
 @given(st.binary() | st.text().map(str.encode))
