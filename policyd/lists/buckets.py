@@ -7,7 +7,7 @@ many small dicts each step stays below 3 ms. They are dicts and not sets because
 collector does not visit a dict that holds only strings or numbers.
 """
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from typing import Final, Generic, TypeVar
 
 FEW: Final = 10_000
@@ -32,6 +32,10 @@ class Buckets(Generic[Key]):
 
     def __contains__(self, key: Key) -> bool:
         return key in self.parts[hash(key) % _COUNT]
+
+    def isdisjoint(self, keys: Iterable[Key]) -> bool:
+        """Tell whether it has none of the keys."""
+        return not any(key in self for key in keys)
 
     def __len__(self) -> int:
         return sum(map(len, self.parts))

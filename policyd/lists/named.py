@@ -1,5 +1,7 @@
 """A list under its name: what conditions ask."""
 
+from functools import lru_cache
+
 from policyd.facts import read
 from policyd.lists.load import Reading, Snapshot
 from policyd.lists.source import Kind, ListSource
@@ -45,32 +47,15 @@ class NamedList:
         Tried are user+tag@domain, user@domain, @domain, then the patterns.
         """
         snapshot = self.snapshot
-        addresses = snapshot.addresses
-        if address in addresses:
-            return True
-        local, at, domain = address.rpartition("@")
-        if not at:
-            local, domain = domain, ""
-        delimiters = self.source.recipient_delimiter
-        if delimiters:
-            plain = without_extension(local, delimiters)
-            if plain != local and plain + at + domain in addresses:
-                return True
-        if at and at + domain in addresses:
+        if not snapshot.addresses.isdisjoint(_mail_keys(address, self.source.recipient_delimiter)):
             return True
         return snapshot.patterns is not None and snapshot.patterns.match(address)
 
     def holds_domain(self, name: str) -> bool:
         """Tell whether it has a domain, given as facts.read.domain does, or one above it."""
         snapshot = self.snapshot
-        if name in snapshot.domains and not name.startswith("."):
+        if not snapshot.domains.isdisjoint(_domain_keys(name)):
             return True
-        if snapshot.subdomains and len(name) <= _LONGEST_NAME:
-            dot = name.find(".", 1)
-            while dot > 0:
-                if name[dot:] in snapshot.domains:
-                    return True
-                dot = name.find(".", dot + 1)
         return snapshot.patterns is not None and snapshot.patterns.match(name)
 
     def holds_address(self, address: str) -> bool:
@@ -87,6 +72,27 @@ class NamedList:
         if value and read.mail(value) in snapshot.addresses:
             return True
         return snapshot.patterns is not None and snapshot.patterns.match(value)
+
+
+@lru_cache(maxsize=4096)
+def _mail_keys(address: str, delimiters: str) -> tuple[str, ...]:
+    """Give the entries that an address is found under. Several lists are asked for each one."""
+    local, at, domain = address.rpartition("@")
+    if not at:
+        return (address, without_extension(domain, delimiters))
+    return (address, f"{without_extension(local, delimiters)}@{domain}", f"@{domain}")
+
+
+@lru_cache(maxsize=4096)
+def _domain_keys(name: str) -> tuple[str, ...]:
+    """Give the entries that a domain is found under: itself, and with a dot each one above it."""
+    keys = [] if name.startswith(".") else [name]
+    if len(name) <= _LONGEST_NAME:
+        dot = name.find(".", 1)
+        while dot > 0:
+            keys.append(name[dot:])
+            dot = name.find(".", dot + 1)
+    return tuple(keys)
 
 
 def without_extension(local: str, delimiters: str) -> str:

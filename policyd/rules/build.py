@@ -237,7 +237,8 @@ class _RuleBuilder:
             )
         if outcome.code:
             enhanced = EnhancedCode.parse(outcome.enhanced)
-            for note in postfix.surprises(outcome.code, enhanced, owner, stage, None):
+            text = outcome.text.text if outcome.text is not None else ""
+            for note in postfix.surprises(outcome.code, enhanced, owner, stage, text=text):
                 self._complain("then", note, "see `policyd check` for what is sent", error=False)
 
     def _shows(

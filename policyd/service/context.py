@@ -15,7 +15,11 @@ FAILED: Final = "failed"
 
 
 class Notes(Protocol):
-    """Where checks are counted and their failures told."""
+    """What a decision shares with the others: time, the lock, and where checks are counted."""
+
+    timer: Callable[[], float]
+    lock: Lock
+    decision_timeout: float
 
     def checked(self, check: str, result: str, seconds: float) -> None:
         """Count a check."""
@@ -40,28 +44,13 @@ class DecisionContext:
     """
     The state of one decision (rules.policy.Context).
 
-    `seconds` is what all remote checks together may take. Checks that are not remote run under
-    the service's lock, since milter callbacks decide on threads of their own.
+    All remote checks together may take `decision_timeout` seconds. Checks that are not remote run
+    under the service's lock, since milter callbacks decide on threads of their own.
     """
 
-    __slots__ = (
-        "_deadline",
-        "_handed_over",
-        "_lock",
-        "_notes",
-        "_seconds",
-        "_timer",
-        "failures",
-        "hits",
-        "now",
-        "score",
-        "trace",
-        "values",
-    )
+    __slots__ = ("_deadline", "_notes", "failures", "hits", "now", "score", "trace", "values")
 
-    def __init__(
-        self, now: float, seconds: float, timer: Callable[[], float], lock: Lock, notes: Notes
-    ) -> None:
+    def __init__(self, now: float, notes: Notes) -> None:
         """Start a decision at `now`, in seconds since the epoch."""
         self.now = now
         self.score: float = 0
@@ -69,45 +58,41 @@ class DecisionContext:
         self.trace: dict[int, object] = {}
         self.values: dict[str, str] = {}
         self.failures: list[str] = []
-        self._seconds = seconds
         self._deadline: float | None = None
-        self._handed_over = False
-        self._timer = timer
-        self._lock = lock
         self._notes = notes
 
     def ask(self, check: Check, attributes: Attributes, *arguments: object) -> object:
         """Make a check that answers at once."""
-        started = self._timer()
+        notes = self._notes
+        started = notes.timer()
         try:
-            with self._lock:
+            with notes.lock:
                 answer = cast("Answer", check.ask(attributes, *arguments))
         except CheckFailedError:
-            self._notes.checked(check.name, FAILED, self._timer() - started)
+            notes.checked(check.name, FAILED, notes.timer() - started)
             raise
         return self._found(check, answer, started)
 
     async def ask_remote(self, check: Check, attributes: Attributes, *arguments: object) -> object:
         """Make a remote check within what is left of the decision's time."""
-        if not self._handed_over:
-            self._handed_over = True
-            await hand_over()
-        started = self._timer()
+        notes = self._notes
         if self._deadline is None:
-            self._deadline = started + self._seconds
+            self._deadline = notes.timer() + notes.decision_timeout
+            await hand_over()
+        started = notes.timer()
         try:
             async with asyncio.timeout(max(0.0, self._deadline - started)):
                 answer = await cast("Awaitable[Answer]", check.ask(attributes, *arguments))
         except (CheckFailedError, TimeoutError) as error:
-            self._notes.checked(check.name, FAILED, self._timer() - started)
+            notes.checked(check.name, FAILED, notes.timer() - started)
             if isinstance(error, TimeoutError):
-                why = f"{check.name}() took longer than the decision's {self._seconds:g} s"
+                why = f"{check.name}() took longer than the decision's {notes.decision_timeout:g} s"
                 raise CheckFailedError(why) from error
             raise
         return self._found(check, answer, started)
 
     def _found(self, check: Check, answer: Answer, started: float) -> object:
-        self._notes.checked(check.name, answer.result, self._timer() - started)
+        self._notes.checked(check.name, answer.result, self._notes.timer() - started)
         self.values.update(answer.values)
         return answer.value
 

@@ -126,8 +126,9 @@ class Service:
         self._ids = ids
         self._settings = settings or Settings()
         self._clock = clock
-        self._timer = timer
-        self._lock = Lock()
+        self.timer = timer
+        self.lock = Lock()
+        self.decision_timeout = self._settings.decision_timeout
 
     # policy delegation
 
@@ -142,7 +143,7 @@ class Service:
         question = self.policy.asked(asked.stage, alone=asked.alone)
         if question is None:
             return self.decline(asked.stage, request.attributes)
-        asking = _Asking(question, request.attributes, self._timer(), self._clock())
+        asking = _Asking(question, request.attributes, self.timer(), self._clock())
         asking.restriction, asking.memory, asking.state = asked.restriction, memory, request.stage
         if question.remote:
             return self._decide_remote(asking)
@@ -153,7 +154,7 @@ class Service:
         decision = Decision(self._ids.next(self._clock()), Verdict.PASS, stage, Source.DEFAULT)
         stages = () if stage is None else (stage,)
         wire = encode_action(decision)
-        return Answer(FrontEnd.POLICY, decision, attributes or {}, stages, self._timer(), wire)
+        return Answer(FrontEnd.POLICY, decision, attributes or {}, stages, self.timer(), wire)
 
     # milter
 
@@ -166,7 +167,7 @@ class Service:
         """
         questions = policy.local if _is_local(attributes) else policy.milter
         question = questions.get(stage)
-        started, now = self._timer(), self._clock()
+        started, now = self.timer(), self._clock()
         if question is None:
             decision = Decision(self._ids.next(now), Verdict.PASS, stage, Source.DEFAULT)
             return Answer(FrontEnd.MILTER, decision, attributes, (stage,), started)
@@ -190,9 +191,9 @@ class Service:
     ) -> tuple[Answer, Traced, Mapping[int, object]]:
         """Decide a question with every step kept; the answer is for showing, not for writing."""
         traced = question.trace()
-        asking = _Asking(question, attributes, self._timer(), self._clock())
+        asking = _Asking(question, attributes, self.timer(), self._clock())
         asking.restriction, asking.state = restriction, state
-        context = self._context(asking)
+        context = DecisionContext(asking.now, self)
         try:
             found = traced.ask(attributes, context)
             match = asyncio.run(_wait(found)) if question.remote else cast("Match | None", found)
@@ -203,8 +204,8 @@ class Service:
 
     def written(self, answer: Answer) -> None:
         """Count and log an answer; called right before it is written."""
-        seconds = self._timer() - answer.started
-        with self._lock:
+        seconds = self.timer() - answer.started
+        with self.lock:
             self.asked.update(answer.stages)
             self._metrics.answered(answer.front_end, answer.decision, answer.stages, seconds)
         if self._settings.log_decisions:
@@ -212,18 +213,18 @@ class Service:
 
     def protocol_error(self, front_end: FrontEnd, reason: str, **detail: object) -> None:
         """Count and log what a peer did wrong."""
-        with self._lock:
+        with self.lock:
             self._metrics.protocol_error(front_end, reason)
         self._log.event("warning", "protocol.error", frontend=front_end, reason=reason, **detail)
 
     def connected(self, front_end: FrontEnd, delta: int) -> None:
         """Count connections: one more or one less."""
-        with self._lock:
+        with self.lock:
             self._metrics.connections(front_end, delta)
 
     def checked(self, check: str, result: str, seconds: float) -> None:
         """Count a check."""
-        with self._lock:
+        with self.lock:
             self._metrics.check(check, result, seconds)
 
     def check_failed(self, rule: str, failure: str) -> None:
@@ -235,13 +236,9 @@ class Service:
         ruled = {rule.stage for rule in self.policy.rules}
         return tuple(stage for stage in Stage if stage in ruled - self.asked)
 
-    def _context(self, asking: "_Asking") -> DecisionContext:
-        limit = self._settings.decision_timeout
-        return DecisionContext(asking.now, limit, self._timer, self._lock, self)
-
     def _decide(self, asking: "_Asking") -> Answer:
         try:
-            context = self._context(asking)
+            context = DecisionContext(asking.now, self)
             match = cast("Ask", asking.question.ask)(asking.attributes, context)
             return self._answer(asking, match, context)
         except Exception as error:  # noqa: BLE001 -- a fault of ours is answered, never raised
@@ -249,7 +246,7 @@ class Service:
 
     async def _decide_remote(self, asking: "_Asking") -> Answer:
         try:
-            context = self._context(asking)
+            context = DecisionContext(asking.now, self)
             match = await cast("AskRemote", asking.question.ask)(asking.attributes, context)
             return self._answer(asking, match, context)
         except Exception as error:  # noqa: BLE001 -- a fault of ours is answered, never raised
@@ -264,8 +261,10 @@ class Service:
     ) -> Decision:
         id_ = self._ids.next(asking.now)
         last = asking.question.stages[-1]
-        reason = "; ".join(context.failures)
-        also = tuple(_hit(hit) for hit in context.hits if hit is not match)
+        reason = "; ".join(context.failures) if context.failures else ""
+        also: tuple[RuleHit, ...] = ()
+        if context.hits:
+            also = tuple(_hit(hit) for hit in context.hits if hit is not match)
         if match is None:
             return Decision(id_, Verdict.PASS, last, Source.DEFAULT, reason=reason, also=also)
         verdict, why = self._done(asking, match)
