@@ -12,7 +12,7 @@ MONITORING := prometheus
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .NOTPARALLEL:
-.PHONY: help .venv demo test lint bench fuzz lock clean debian-venv debian-demo debian-test
+.PHONY: help .venv demo test lint bench fuzz docs lock clean debian-venv debian-demo debian-test
 
 help:
 	@sed -n '/^[a-z.]*:.*## /s/:.*## /\t/p' Makefile | expand -t 12
@@ -35,6 +35,9 @@ bench: .venv ## measure policyd beside servers that decide nothing (QUICK=1: in 
 
 fuzz: .venv ## property tests with many more examples
 	@$(BIN)/python -m pytest -m hypothesis --hypothesis-profile=fuzz $(PYTEST)
+
+docs: .venv ## write the tables of the documentation anew
+	@$(BIN)/python -m tools.reference
 
 lock: ## write requirements*.txt from pyproject.toml (UPGRADE=1: newest versions)
 	@tools/lock.sh $(if $(UPGRADE),--upgrade)

@@ -1,0 +1,101 @@
+"""What the documents say is so: examples load, tables are current, the check works."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from policyd.cli import main
+from policyd.config.policy import load_policy
+from policyd.smtp.stage import FrontEnd
+from tools.reference import DOCUMENTS, rendered
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+
+# What the examples take for granted, by the table's heading.
+SURROUNDINGS = {
+    "[policy_service]": 'listen = ["inet:127.0.0.1:10040"]',
+    "[milter]": 'listen = ["unix:/var/spool/postfix/policyd/milter.sock"]',
+    "[lists.partners]": 'networks = ["192.0.2.0/24"]',
+    "[lists.programs]": r"patterns = ['\.exe$']",
+    "[lists.blocked_senders]": 'addresses = ["@example.com"]',
+}
+
+
+def blocks(document: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", document.read_text(), re.MULTILINE | re.DOTALL)
+
+
+EXAMPLES = [
+    pytest.param(block, id=f"{document.name}-{number}")
+    for document in DOCUMENTS
+    for number, block in enumerate(blocks(document, "toml"))
+    if "[project" not in block and "digits(" not in block
+]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
+def test_the_tables_are_what_policyd_says_today(document: Path) -> None:
+    text = document.read_text()
+    assert rendered(text) == text, "run make docs"
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_an_example_loads_without_a_warning(example: str, tmp_path: Path) -> None:
+    for name in re.findall(r'_file = "(.*?)"', example):
+        (tmp_path / name).write_text("alice@example.org\n")
+    missing = (f"{head}\n{keys}\n" for head, keys in SURROUNDINGS.items() if head not in example)
+    file = tmp_path / "policyd.toml"
+    file.write_text("\n".join(missing) + example)
+    assert list(map(str, load_policy(file).problems)) == []
+
+
+def test_the_stages_are_decided_as_the_documents_say(tmp_path: Path) -> None:
+    file = tmp_path / "policyd.toml"
+    file.write_text("\n".join(f"{head}\n{keys}\n" for head, keys in SURROUNDINGS.items()))
+    policy = load_policy(file).policy_in_force
+    milter = [stage for stage, owner in policy.owners.items() if owner is FrontEnd.MILTER]
+    assert milter == ["end-of-data"]
+
+
+def test_every_command_is_in_the_readme() -> None:
+    context = click.Context(main)
+    assert set(re.findall(r"^\| `policyd (\w+)", README, re.MULTILINE)) == set(
+        main.list_commands(context)
+    )
+
+
+def test_every_file_that_the_readme_names_is_there() -> None:
+    named = re.findall(r"`((?:main|master)\.cf\.\w+)`", README)
+    assert sorted(named) == sorted(file.name for file in (ROOT / "etc" / "postfix").iterdir())
+
+
+def test_the_check_of_the_readme_can_be_used_in_a_rule(tmp_path: Path) -> None:
+    (source,) = blocks(ROOT / "README.md", "python")
+    (project,) = (b for b in blocks(ROOT / "README.md", "toml") if "[project" in b)
+    (rule,) = (b for b in blocks(ROOT / "README.md", "toml") if "digits(" in b)
+    (point,) = re.findall(r'^digits = "(\w+):digits"$', project, re.MULTILINE)
+    (tmp_path / f"{point}.py").write_text(source)
+    metadata = tmp_path / f"{point}-1.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {point}\nVersion: 1\n")
+    (metadata / "entry_points.txt").write_text(f"[policyd.checks]\ndigits = {point}:digits\n")
+    file = tmp_path / "policyd.toml"
+    file.write_text(f'[policy_service]\nlisten = ["inet:127.0.0.1:10040"]\n{rule}')
+    done = subprocess.run(
+        [
+            *(sys.executable, "-c", "from policyd.cli import main; main()", "explain"),
+            *("-c", str(file), "client_address=192.0.2.1", "sender=u123456789@example.net"),
+            "recipient=a@example.org",
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+    )
+    assert "450 4.7.1 A sender with 9 digits is looked at first" in done.stdout, done.stderr
