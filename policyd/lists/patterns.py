@@ -7,6 +7,7 @@ a newline too.
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Final
 
 import re2
@@ -14,6 +15,8 @@ import re2
 from policyd.lists.entries import EntryError
 
 _MEMORY: Final = 64 << 20  # octets for a list's automaton, which RE2 builds as texts come
+
+_REMEMBERED: Final = 2048  # answers a list keeps
 
 _MENDS: Final = (
     (
@@ -65,10 +68,12 @@ class TooManyError(ValueError):
 class Patterns:
     """Patterns that check_pattern() has passed; TooManyError if one automaton cannot hold them."""
 
-    __slots__ = ("_count", "_set")
+    __slots__ = ("_count", "_set", "match")
 
     def __init__(self, patterns: Sequence[str]) -> None:
         self._count = len(patterns)
+        self.match = lru_cache(maxsize=_REMEMBERED)(self._match)
+        """Tell whether any pattern matches a text; names of clients come again and again."""
         self._set = re2.Set.SearchSet(_options())
         for pattern in patterns:
             self._set.Add(pattern)
@@ -77,7 +82,7 @@ class Patterns:
         except re2.error as error:
             raise TooManyError from error
 
-    def match(self, text: str) -> bool:
+    def _match(self, text: str) -> bool:
         """Tell whether any pattern matches; what is no Unicode (a lone surrogate) reads as `?`."""
         return self._set.Match(text.encode("utf-8", "replace")) is not None
 
