@@ -73,9 +73,13 @@ class RunningMilter:
             assert not complaints
 
     def client(self, **macros: str | bytes) -> MilterClient:
-        """Open a session; macros by name without braces."""
-        named = {name if len(name) == 1 else f"{{{name}}}": text for name, text in macros.items()}
-        return MilterClient(self.path, macros={"v": "Postfix 3.7.11", **named})
+        """Open a session; macros by name without braces, beside those that always have a value."""
+        always = {"mail_addr": "sender@example.net", "rcpt_addr": "user@example.org"}
+        named = {
+            name if len(name) == 1 else f"{{{name}}}": text
+            for name, text in {"v": "Postfix 3.7.11", **always, **macros}.items()
+        }
+        return MilterClient(self.path, macros=named)
 
     def reload(self) -> None:
         """Put the rules `more` in force."""

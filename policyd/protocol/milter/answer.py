@@ -7,7 +7,7 @@ SMFIS_ACCEPT, after which other callbacks of the message would not come.
 """
 
 import re
-from enum import Enum
+from enum import StrEnum
 from typing import Final, TypeVar
 
 import msgspec
@@ -18,7 +18,7 @@ from policyd.smtp.decision import Decision, Verdict
 from policyd.smtp.reply import Reply
 
 
-class Status(Enum):
+class Status(StrEnum):
     """What a callback returns to libmilter (libmilter/mfapi.h, SMFIS_*)."""
 
     CONTINUE = "continue"

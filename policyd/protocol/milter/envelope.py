@@ -37,7 +37,7 @@ def internal_address(path: str) -> str:
 def _unquoted(text: str) -> str:
     kept: list[str] = []
     quoted, depth = False, 0
-    characters = iter(text)
+    characters = iter(text.strip(" \t"))
     for character in characters:
         if character == "\\":
             character = next(characters, "")  # noqa: PLW2901 -- a quoted pair is its second half
@@ -50,9 +50,11 @@ def _unquoted(text: str) -> str:
         elif character == ")" and depth:
             depth -= 1
             continue
+        elif character == " " and not quoted and not kept:
+            continue
         if not depth:
             kept.append(character)
-    return "".join(kept).strip(" \t")
+    return "".join(kept)
 
 
 def external_address(address: str) -> str:
@@ -113,7 +115,6 @@ def unfolded(value: str) -> str:
     return value.replace("\r", "").replace("\n", "") if "\n" in value else value
 
 
-def header_size(name: str, value: str) -> int:
+def header_size(name: str, value: bytes) -> int:
     """Count the octets of a header in the message: `Name: value`, its lines ended by CR LF."""
-    octets = len(name) + len(": ") + len(value.encode("utf-8", "surrogateescape")) + len("\r\n")
-    return octets + value.count("\n")
+    return len(name) + len(": ") + len(value) + value.count(b"\n") + len("\r\n")

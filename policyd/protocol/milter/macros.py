@@ -62,11 +62,30 @@ STEPS: Final[Mapping[Stage, MacroStep]] = {
     Stage.END_OF_DATA: MacroStep.END_OF_MESSAGE,
 }
 
+DEFAULTS: Final[Mapping[MacroStep, frozenset[str]]] = {
+    step: frozenset(names.split())
+    for step, names in {
+        MacroStep.CONNECT: "j {daemon_name} {daemon_addr} v _",
+        MacroStep.HELO: "{tls_version} {cipher} {cipher_bits} {cert_subject} {cert_issuer}",
+        MacroStep.MAIL: "i {auth_type} {auth_authen} {auth_author} {mail_addr}",
+        MacroStep.RCPT: "{rcpt_addr}",
+        MacroStep.DATA: "i",
+        MacroStep.END_OF_MESSAGE: "i",
+    }.items()
+}
+"""
+What Postfix sends unless the milter names something else (milter_connect_macros and its like).
+
+`i` is left out at RCPT, so that it is always named there: see ALWAYS.
+"""
+
 ALWAYS: Final = Macro("v", "mail_version", Where.CONNECT)
 """
-Heads every list. libmilter keeps the values of a step until it gets new ones, and takes an empty
-list for none: without a macro that is always set, a message's first recipient, which has no queue
-id yet, would show the last message's (libmilter/engine.c, st_macros).
+Heads every list that is named, since it always has a value.
+
+libmilter keeps the values of a step until it gets new ones, and takes an empty list for none: a
+message's first recipient, which has no queue id yet, would else show the last message's
+(libmilter/engine.c, st_macros).
 """
 
 _TABLE: Final = (

@@ -26,6 +26,14 @@ _LONGEST: Final = 64 * 1024
 
 _HEADER: Final = re.compile(rb"[!-9;-~]*:|[ \t]|From ")  # as email.feedparser has it
 _MESSAGE: Final = re.compile(rb"^content-type:\s*message/", re.IGNORECASE | re.MULTILINE)
+_NO_ATTACHMENT: Final = re.compile(
+    rb"(?:content-type:[ \t]*text/(?:plain|html)"
+    rb"(?:;[ \t\r\n]*(?:charset|format|delsp)=[^;\r\n]*)*;?[ \t]*\r\n"
+    rb"|content-(?:transfer-encoding|language|id)[ \t]*:[^\r\n]*\r\n)*",
+    re.IGNORECASE,
+)
+"""The MIME headers of most mail, plain text: then there is nothing to parse."""
+
 _LINE_END: Final = re.compile(rb"\r\n|\r|\n")
 _TEXTS: Final = frozenset({"text/plain", "text/html"})
 
@@ -45,6 +53,7 @@ class Skeleton:
         self._kept = bytearray()
         self._too_much = ""
         self._rest = b""
+        self._headers = 0
         self._block = 0
         self._in_headers = False
         self._in_body = False
@@ -76,6 +85,8 @@ class Skeleton:
         nor HTML; parts of attached messages count too.
         """
         self._begin_body()
+        if _NO_ATTACHMENT.fullmatch(self._kept, 0, self._headers):
+            return ()
         if self._rest:
             last, self._rest = self._rest + b"\n", b""
             self._read(last, len(last))
@@ -92,6 +103,7 @@ class Skeleton:
     def _begin_body(self) -> None:
         if not self._in_body:
             self._in_body = True
+            self._headers = len(self._kept)
             self._end_block(b"")
 
     def _read(self, data: bytes, end: int) -> None:

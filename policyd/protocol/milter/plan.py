@@ -6,13 +6,13 @@ fact: each reply is a round trip in which the client waits (MILTER_README; libmi
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from enum import Enum, IntFlag
+from enum import IntFlag, StrEnum
 from typing import Final, Protocol
 
 import msgspec
 
 from policyd.protocol.milter.answer import AMENDING
-from policyd.protocol.milter.macros import ALWAYS, MACROS, STEPS, Macro, MacroStep
+from policyd.protocol.milter.macros import ALWAYS, DEFAULTS, MACROS, STEPS, Macro, MacroStep
 from policyd.smtp.decision import Verdict
 from policyd.smtp.stage import Stage
 
@@ -48,16 +48,16 @@ class Actions(IntFlag):
     NAME_MACROS = 0x100
 
 
-class Event(Enum):
+class Event(StrEnum):
     """A callback that can be negotiated away."""
 
-    CONNECT = (Steps.NO_CONNECT, Steps.SILENT_CONNECT)
-    HELO = (Steps.NO_HELO, Steps.SILENT_HELO)
-    MAIL = (Steps.NO_MAIL, Steps.SILENT_MAIL)
-    RCPT = (Steps.NO_RCPT, Steps.SILENT_RCPT)
-    DATA = (Steps.NO_DATA, Steps.SILENT_DATA)
-    HEADER = (Steps.NO_HEADER, Steps.SILENT_HEADER)
-    BODY = (Steps.NO_BODY, Steps.SILENT_BODY)
+    CONNECT = "connect"
+    HELO = "helo"
+    MAIL = "mail"
+    RCPT = "rcpt"
+    DATA = "data"
+    HEADER = "header"
+    BODY = "body"
 
 
 class Needs(Protocol):
@@ -78,30 +78,31 @@ class Plan(msgspec.Struct, frozen=True):
     """
     What one negotiation asks for.
 
-    `silent` are the events that are asked for without a reply. `named` are the macros to ask for
-    by step, `read` those to read at each stage that is decided.
+    `silent` are the events that are asked for without a reply, `steps` says the same in bits and
+    what to do without. `named` are the macros to ask for, where the MTA's own list is not enough;
+    `read` those to read at each stage that is decided. `headers` and `attachments` tell whether
+    these are looked at.
     """
 
     asked: frozenset[Event]
     silent: frozenset[Event]
+    steps: Steps
     actions: Actions
     named: Mapping[MacroStep, str]
     read: Mapping[Stage, tuple[Macro, ...]]
+    headers: bool
     attachments: bool
 
-    @property
-    def steps(self) -> Steps:
-        """Give the steps and replies to do without."""
-        steps = Steps.NO_END_OF_HEADER | Steps.NO_UNKNOWN
-        for event in Event:
-            never, quiet = event.value
-            if event not in self.asked:
-                steps |= never
-            elif event in self.silent:
-                steps |= quiet
-        return steps
 
-
+_STEPS: Final[Mapping[Event, tuple[Steps, Steps]]] = {
+    Event.CONNECT: (Steps.NO_CONNECT, Steps.SILENT_CONNECT),
+    Event.HELO: (Steps.NO_HELO, Steps.SILENT_HELO),
+    Event.MAIL: (Steps.NO_MAIL, Steps.SILENT_MAIL),
+    Event.RCPT: (Steps.NO_RCPT, Steps.SILENT_RCPT),
+    Event.DATA: (Steps.NO_DATA, Steps.SILENT_DATA),
+    Event.HEADER: (Steps.NO_HEADER, Steps.SILENT_HEADER),
+    Event.BODY: (Steps.NO_BODY, Steps.SILENT_BODY),
+}
 _EVENTS: Final[Mapping[str, tuple[Event, ...]]] = {
     "helo_name": (Event.HELO,),
     "helo_is_address": (Event.HELO,),
@@ -154,14 +155,27 @@ def plan(*asking: Mapping[Stage, Needs]) -> Plan:
     actions = Actions.NAME_MACROS
     for verdict in verdicts & AMENDING:
         actions |= _ACTIONS[verdict]
+    facts = frozenset(fact for _, question in questions for fact in question.facts)
     return Plan(
         asked=asked,
         silent=asked - replied,
+        steps=_steps(asked, asked - replied),
         actions=actions,
         named=_named(read),
         read=read,
-        attachments=any("attachments" in question.facts for _, question in questions),
+        headers="headers" in facts,
+        attachments="attachments" in facts,
     )
+
+
+def _steps(asked: frozenset[Event], silent: frozenset[Event]) -> Steps:
+    steps = Steps.NO_END_OF_HEADER | Steps.NO_UNKNOWN
+    for event, (never, quiet) in _STEPS.items():
+        if event not in asked:
+            steps |= never
+        elif event in silent:
+            steps |= quiet
+    return steps
 
 
 def _events(
@@ -182,8 +196,8 @@ def _events(
     asked |= replied
     if Verdict.REDIRECT in verdicts:
         asked.add(Event.RCPT)
-    if Event.RCPT in asked or verdicts & AMENDING:
-        asked.add(Event.MAIL)  # a message begins, and what was kept of another ends
+    if asked & {Event.RCPT, Event.DATA} or verdicts & AMENDING:
+        asked.add(Event.MAIL)  # what was kept of another message ends, in libmilter too
     return frozenset(asked), frozenset(replied)
 
 
@@ -196,8 +210,13 @@ def _macros(stage: Stage, questions: Iterable[Needs], asked: frozenset[Event]) -
 
 
 def _named(read: Mapping[Stage, tuple[Macro, ...]]) -> dict[MacroStep, str]:
-    named: dict[MacroStep, dict[str, None]] = {step: {ALWAYS.name: None} for step in MacroStep}
+    """Give the lists that differ from the MTA's: naming one costs a session some time."""
+    needed: dict[MacroStep, dict[str, None]] = {}
     for stage, macros in read.items():
         for macro in macros:
-            named[macro.step(stage)][macro.name] = None
-    return {step: " ".join(names) for step, names in named.items()}
+            needed.setdefault(macro.step(stage), {})[macro.name] = None
+    return {
+        step: " ".join(dict.fromkeys((ALWAYS.name, *names)))
+        for step, names in needed.items()
+        if not names.keys() <= DEFAULTS[step]
+    }

@@ -49,6 +49,7 @@ _STAGES: Final = {
     Event.RCPT: Stage.RCPT,
     Event.DATA: Stage.DATA,
 }
+_NAME_MACROS: Final = int(Actions.NAME_MACROS)
 _POLL: Final = 0.05  # seconds between attempts to wake libmilter's listener
 _NAME: Final = "policyd"
 
@@ -155,9 +156,10 @@ class MilterServer:
         try:
             policy = self._service.policy
             planned = self._plan(policy)
-            options[0] = planned.actions & options[0]
-            options[1] = planned.steps & options[1]
-            if options[0] & Actions.NAME_MACROS:
+            offered = options[0]
+            options[0] &= int(planned.actions)  # plain numbers: flags are slow to combine
+            options[1] &= int(planned.steps)
+            if offered & _NAME_MACROS:
                 for step, names in planned.named.items():
                     mta.setsymlist(step, names)
             session = Session(self._service, policy, planned, self._new_id)

@@ -13,10 +13,9 @@ from typing import Final
 
 from policyd.protocol.milter import (
     AMENDING,
-    GO_ON,
     NOTHING,
-    Amendments,
     Event,
+    MilterAnswer,
     Plan,
     Skeleton,
     Status,
@@ -68,9 +67,8 @@ class Session:
     def _end_message(self) -> None:
         self._message: dict[str, object] = {}
         self._recipients: list[str] = []
-        self._headers: list[tuple[str, str]] = []
+        self._headers: list[tuple[str, bytes]] = []
         self._body_size = 0
-        self._size = _SEPARATOR
         self._skeleton = Skeleton() if self.plan.attachments else None
         self._for_message = NOTHING
 
@@ -103,7 +101,8 @@ class Session:
 
     def mail(self, mta: Mta, path: bytes, parameters: Iterable[bytes]) -> Status:
         """Take the sender: a message begins."""
-        self._end_message()
+        if self._message:
+            self._end_message()
         if self._late_hello:
             status = self._decide(mta, Stage.HELO)
             if status is not Status.CONTINUE:
@@ -130,11 +129,9 @@ class Session:
 
     def header(self, _mta: Mta, name: str, value: bytes) -> Status:
         """Take a header."""
-        text = decoded(value)
-        self._size += header_size(name, text)
+        self._headers.append((name, value))
         if self._skeleton is not None:
-            self._skeleton.header(name, text)
-        self._headers.append((name, unfolded(text)))
+            self._skeleton.header(name, decoded(value))
         return Status.CONTINUE
 
     def body(self, _mta: Mta, chunk: bytes) -> Status:
@@ -148,10 +145,13 @@ class Session:
         """Decide the message, and change it as was decided at this and earlier stages."""
         try:
             answer = self._ask(mta, Stage.END_OF_DATA)
-            outcome = milter_answer(answer.decision) if answer is not None else GO_ON
+            if answer is None:
+                self._amend(mta)
+                return Status.CONTINUE
+            outcome = milter_answer(answer.decision)
             if outcome.status is Status.CONTINUE:
-                self._amend(mta, self._for_message.with_those_of(self._for_session))
-            return self._give(mta, answer)
+                self._amend(mta)
+            return self._give(mta, answer, outcome)
         finally:
             self._end_message()
 
@@ -187,10 +187,14 @@ class Session:
         )
         attributes = {**self._client, **self._message}
         started = time.perf_counter()
-        return self._give(mta, Answer(FrontEnd.MILTER, decision, attributes, (stage,), started))
+        answer = Answer(FrontEnd.MILTER, decision, attributes, (stage,), started)
+        return self._give(mta, answer, milter_answer(decision))
 
     def _decide(self, mta: Mta, stage: Stage) -> Status:
-        return self._give(mta, self._ask(mta, stage))
+        answer = self._ask(mta, stage)
+        if answer is None:
+            return Status.CONTINUE
+        return self._give(mta, answer, milter_answer(answer.decision))
 
     def _ask(self, mta: Mta, stage: Stage) -> Answer | None:
         """Have a stage decided; None if no rule asks for it."""
@@ -209,11 +213,8 @@ class Session:
                 self._for_message = self._for_message.after(decision)
         return answer
 
-    def _give(self, mta: Mta, answer: Answer | None) -> Status:
+    def _give(self, mta: Mta, answer: Answer, outcome: MilterAnswer) -> Status:
         """Count an answer and give its status."""
-        if answer is None:
-            return Status.CONTINUE
-        outcome = milter_answer(answer.decision)
         if outcome.reply is not None:
             # never without its status: libmilter keeps the reply for the next that fits
             mta.setreply(*outcome.reply)
@@ -235,18 +236,22 @@ class Session:
 
     def _add_content(self, attributes: dict[str, object]) -> None:
         asked = self.plan.asked
-        if Event.HEADER in asked:
-            attributes["headers"] = tuple(self._headers)
+        if self.plan.headers:
+            attributes["headers"] = tuple(
+                (name, unfolded(decoded(value))) for name, value in self._headers
+            )
         if Event.BODY in asked:
             attributes["body_size"] = self._body_size
-        if Event.HEADER in asked and Event.BODY in asked:
-            attributes["size"] = self._size + self._body_size
+            if Event.HEADER in asked:
+                headers = sum(header_size(name, value) for name, value in self._headers)
+                attributes["size"] = headers + _SEPARATOR + self._body_size
         if self._skeleton is not None:
             attributes["attachments"] = self._skeleton.attachments()
 
-    def _amend(self, mta: Mta, changes: Amendments) -> None:
-        if not changes:
+    def _amend(self, mta: Mta) -> None:
+        if self._for_message is NOTHING and self._for_session is NOTHING:
             return
+        changes = self._for_message.with_those_of(self._for_session)
         if changes.redirect:
             for recipient in dict.fromkeys(self._recipients):
                 mta.delrcpt(external_address(recipient))

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import pytest
 
 from policyd.protocol.milter import Event, Plan, Steps, plan
-from policyd.protocol.milter.macros import MACROS, MacroStep
+from policyd.protocol.milter.macros import DEFAULTS, MACROS, MacroStep
 from policyd.protocol.milter.plan import Actions
 from policyd.smtp.decision import Verdict
 from policyd.smtp.stage import TRANSACTION, Stage
@@ -24,7 +24,7 @@ def planned(stage: Stage, *facts: str, verdicts: frozenset[Verdict] = REFUSED) -
 
 
 def named(plan: Plan, step: MacroStep) -> set[str]:
-    return set(plan.named[step].split())
+    return set(plan.named.get(step, "").split())
 
 
 def test_without_rules_only_the_client_is_told_and_nothing_is_waited_for() -> None:
@@ -76,6 +76,7 @@ def test_the_body_is_looked_at_only_for_attachments() -> None:
 def test_a_decided_stage_replies_alone(stage: Stage, event: Event) -> None:
     made = planned(stage)
     assert made.asked - made.silent == {event}
+    assert made.silent <= {Event.CONNECT, Event.MAIL}
 
 
 def test_helo_may_be_answered_at_mail() -> None:
@@ -119,14 +120,14 @@ def test_macros_are_asked_for_where_postfix_knows_them() -> None:
         "queue_id",
     )
     assert named(made, MacroStep.CONNECT) == {"v", "{client_ptr}", "{daemon_port}"}
-    assert named(made, MacroStep.MAIL) >= {"{tls_version}", "{auth_type}"}
-    assert named(made, MacroStep.END_OF_MESSAGE) == {"v", "i"}
+    assert named(made, MacroStep.MAIL) >= {"v", "{tls_version}", "{auth_type}"}
 
 
 def test_tls_macros_are_asked_for_at_helo_if_helo_is_decided() -> None:
     made = planned(Stage.HELO, "encryption_cipher")
-    assert named(made, MacroStep.HELO) == {"v", "{cipher}"}
-    assert named(made, MacroStep.MAIL) == {"v"}
+    assert made.read[Stage.HELO] == (MACROS["encryption_cipher"],)
+    assert MACROS["encryption_cipher"].step(Stage.HELO) is MacroStep.HELO
+    assert named(made, MacroStep.MAIL) == set()
 
 
 def test_the_log_gets_sender_login_and_queue_id_without_a_callback() -> None:
@@ -142,10 +143,17 @@ def test_the_sender_comes_from_mail_where_mail_is_told() -> None:
 
 
 @pytest.mark.parametrize("stage", TRANSACTION)
-def test_no_list_of_macros_is_ever_empty_or_has_no_value(stage: Stage) -> None:
-    made = planned(stage, *MACROS)
-    assert set(made.named) == set(MacroStep)
-    assert all(names.startswith("v") for names in made.named.values())
+def test_macros_are_named_only_where_postfixs_own_list_is_not_enough(stage: Stage) -> None:
+    every = planned(stage, *MACROS)
+    for step in MacroStep:
+        needed = {macro.name for macro in every.read[stage] if macro.step(stage) is step}
+        assert needed <= named(every, step) | DEFAULTS[step]
+        assert named(every, step) == set() or "v" in named(every, step)
+    assert planned(stage, "client_name").named.keys() <= {MacroStep.RCPT}
+
+
+def test_the_queue_id_at_rcpt_is_always_named() -> None:
+    assert planned(Stage.RCPT).named == {MacroStep.RCPT: "v i"}
 
 
 def test_what_is_not_asked_for_is_done_without() -> None:
