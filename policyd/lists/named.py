@@ -47,14 +47,14 @@ class NamedList:
         Tried are user+tag@domain, user@domain, @domain, then the patterns.
         """
         snapshot = self.snapshot
-        if not snapshot.addresses.isdisjoint(_mail_keys(address, self.source.recipient_delimiter)):
+        if not snapshot.addresses.isdisjoint(mail_keys(address, self.source.recipient_delimiter)):
             return True
         return snapshot.patterns is not None and snapshot.patterns.match(address)
 
     def holds_domain(self, name: str) -> bool:
         """Tell whether it has a domain, given as facts.read.domain does, or one above it."""
         snapshot = self.snapshot
-        if not snapshot.domains.isdisjoint(_domain_keys(name)):
+        if not snapshot.domains.isdisjoint(domain_keys(name)):
             return True
         return snapshot.patterns is not None and snapshot.patterns.match(name)
 
@@ -75,8 +75,12 @@ class NamedList:
 
 
 @lru_cache(maxsize=4096)
-def _mail_keys(address: str, delimiters: str) -> tuple[str, ...]:
-    """Give the entries that an address is found under. Several lists are asked for each one."""
+def mail_keys(address: str, delimiters: str) -> tuple[str, ...]:
+    """
+    Give the entries that an address, given as facts.read.mail does, is found under.
+
+    `delimiters`: see ListSource. Many lists are asked about one address.
+    """
     local, at, domain = address.rpartition("@")
     if not at:
         return (address, without_extension(domain, delimiters))
@@ -84,8 +88,12 @@ def _mail_keys(address: str, delimiters: str) -> tuple[str, ...]:
 
 
 @lru_cache(maxsize=4096)
-def _domain_keys(name: str) -> tuple[str, ...]:
-    """Give the entries that a domain is found under: itself, and with a dot each one above it."""
+def domain_keys(name: str) -> tuple[str, ...]:
+    """
+    Give the entries that a domain, given as facts.read.domain does, is found under.
+
+    These are the domain itself, and with a leading dot each one above it.
+    """
     keys = [] if name.startswith(".") else [name]
     if len(name) <= _LONGEST_NAME:
         dot = name.find(".", 1)

@@ -41,7 +41,11 @@ class Networks:
 
     def holds(self, address: str) -> bool:
         """Tell whether a network holds an address, given as facts.read.ip writes it."""
-        version, value = _number(address)
+        return self.holds_number(number_of(address))
+
+    def holds_number(self, number: tuple[int, int]) -> bool:
+        """Tell the same of an address in number_of()'s form."""
+        version, value = number
         for shift, prefixes in self._ordered[version]:  # noqa: SIM110 -- any() takes twice the time
             if value >> shift in prefixes:
                 return True
@@ -57,7 +61,7 @@ class Networks:
 
 
 @lru_cache(maxsize=16384)
-def _number(address: str) -> tuple[int, int]:
+def number_of(address: str) -> tuple[int, int]:
     """Give an address's version and number; -1, which no network holds, of what is none."""
     version, family = (6, socket.AF_INET6) if ":" in address else (4, socket.AF_INET)
     try:

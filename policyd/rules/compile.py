@@ -161,6 +161,11 @@ class _Writer:
     def _line(self, depth: int, text: str) -> None:
         self._lines.append("    " * depth + text)
 
+    def _insert(self, place: int, depth: int) -> None:
+        """Write the lines that the look-ups written since the last call rely on before them."""
+        lines = ["    " * depth + line for line in self._emitter.take_keys()]
+        self._lines[place:place] = lines
+
     def function(self) -> Ask:
         """Write and compile the function."""
         plan = self._plan
@@ -173,15 +178,18 @@ class _Writer:
             self._line(2, "return None")
         for line in assignments(plan.named):
             self._line(1, line)
+        top = len(self._lines)
         for stage, carried, block in plan.blocks:
             if not carried:
                 self._stage(block)
             elif stage is Stage.RCPT:
+                self._insert(top, 1)
                 self._carried_recipients(block)
             else:
                 self._line(1, "while True:")
                 self._carried(2, block, accept="return {}")
                 self._line(2, "break")
+        self._insert(top, 1)
         self._line(1, "return kept or last")
         code = compile("\n".join(self._lines), "<policy>", "exec", dont_inherit=True)
         exec(code, self._namespace.names)  # noqa: S102 -- our own source, names only
@@ -283,15 +291,19 @@ class _Writer:
         write(2, "score = base")
         for line in assignments(used & _RECIPIENT_FACTS):
             write(2, line.replace("a.get('recipient', '')", "one"))
+        top = len(self._lines)
         write(2, "while True:")
         self._carried(3, block, accept="taken.append({}); break")
         write(3, "break")
+        self._insert(top, 2)
         write(2, "scores.append(score)")
         write(1, "if given:")
         write(2, "score = ctx.score = max(scores)")
         write(1, "else:")
         write(2, "while True:")
+        top = len(self._lines)
         self._carried(3, block, accept="taken.append({}); break", blind=True)
+        self._insert(top, 3)
         write(3, "break")
         write(1, "if taken and len(taken) >= len(given):")
         write(2, "return taken[0]")

@@ -14,6 +14,9 @@ from typing import Final
 from policyd.checks.interface import CheckFailedError
 from policyd.facts import read
 from policyd.facts.table import FACTS, FactType
+from policyd.lists.named import NamedList, domain_keys, mail_keys
+from policyd.lists.networks import number_of
+from policyd.lists.source import Kind
 from policyd.rules import nodes
 from policyd.rules.policy import Context
 
@@ -84,6 +87,7 @@ class Namespace:
             "all_of": _all_of,
             "divide": _divide,
             "domain": read.domain,
+            "domain_keys": domain_keys,
             "domain_part": read.domain_part,
             "floor": _floor,
             "header": read.header,
@@ -92,10 +96,12 @@ class Namespace:
             "keep": _keep,
             "local_part": read.local_part,
             "mail": read.mail,
+            "mail_keys": mail_keys,
             "mails": read.mails,
             "minutes": _minutes,
             "modulo": _modulo,
             "number": read.number,
+            "number_of": number_of,
             "texts": read.texts,
         }
         self._known: dict[int, str] = {}
@@ -134,6 +140,13 @@ class Emitter:
         """Share a namespace with the rest of the function that the conditions become part of."""
         self._namespace = namespace
         self._number = number
+        self._keys: dict[str, str] = {}
+
+    def take_keys(self) -> list[str]:
+        """Give the lines that look-ups of the conditions since the last call rely on."""
+        lines = [f"{name} = {value}" for name, value in self._keys.items()]
+        self._keys.clear()
+        return lines
 
     def source(self, node: nodes.Node) -> str:
         """Give an expression, in parentheses where it needs them."""
@@ -187,12 +200,41 @@ class Emitter:
 
     def _member(self, node: nodes.Member) -> str:
         container = self._namespace.add("l", node.container)
+        if self._number is None and isinstance(node.item, nodes.FactNode):
+            direct = self._look_up(node, node.item.name, container)
+            if direct:
+                return direct
         item = self.source(node.item)
         if not node.negated:
             return f"{container}.{node.method}({item})"
         if node.item.type is FactType.ADDRESS:
             return f"(not {container}.{node.method}({item}) and {self._plain(node.item)} != '')"
         return f"(not {container}.{node.method}({item}))"
+
+    def _look_up(self, node: nodes.Member, fact: str, container: str) -> str:
+        """
+        Look a fact up in a list without calling it; empty where that cannot be.
+
+        What a fact is found under is worked out once, however many lists are asked about it.
+        """
+        held = node.container
+        if not isinstance(held, NamedList) or Kind.PATTERNS in held.kinds:
+            return ""
+        sign = "" if node.negated else "not "
+        match node.method:
+            case "holds_mail":
+                delimiters = self._namespace.add("k", held.source.recipient_delimiter)
+                keys = f"m_{fact}_{delimiters}"
+                self._keys[keys] = f"mail_keys(f_{fact}, {delimiters})"
+                return f"({sign}{container}.snapshot.addresses.isdisjoint({keys}))"
+            case "holds_domain":
+                self._keys[f"d_{fact}"] = f"domain_keys(f_{fact})"
+                return f"({sign}{container}.snapshot.domains.isdisjoint(d_{fact}))"
+            case "holds_address":
+                self._keys[f"n_{fact}"] = f"number_of(f_{fact})"
+                found = f"{container}.snapshot.networks.holds_number(n_{fact})"
+                return f"(not {found} and f_{fact} != '')" if node.negated else found
+        return ""
 
     def _several(self, node: nodes.Several) -> str:
         container = self._namespace.add("l", node.container)
