@@ -13,6 +13,7 @@ from policyd.protocol.delegation import (
     read_context,
 )
 from policyd.serve.delegation.door import Door
+from policyd.serve.delegation.outbox import Outbox
 from policyd.service import Answer
 from policyd.smtp.stage import FrontEnd
 
@@ -25,6 +26,7 @@ class Server(Protocol):
 
     service: Door
     patience: float
+    outbox: Outbox
 
     def joined(self, connection: "DelegationProtocol") -> None:
         """Note a new connection."""
@@ -166,7 +168,7 @@ class DelegationProtocol(asyncio.Protocol):
         except Exception as error:  # noqa: BLE001 -- whatever happens, others are served
             failure = error
         if wires:
-            self._transport.write(b"".join(wires))
+            self._server.outbox.post(self._transport, b"".join(wires))
         if failure is not None:
             self._fail(failure)
         else:
@@ -201,7 +203,7 @@ class DelegationProtocol(asyncio.Protocol):
         try:
             answer = task.result()
             self._service.written(answer)
-            self._transport.write(answer.wire)
+            self._server.outbox.post(self._transport, answer.wire)
         except Exception as error:  # noqa: BLE001 -- as in _work
             self._fail(error)
             return
@@ -275,6 +277,7 @@ class DelegationProtocol(asyncio.Protocol):
             return
         self._stopped = True
         self._forget_partial()
+        self._server.outbox.flush()
         if self._unread_timer is None and self._transport.get_write_buffer_size():
             self._unread_timer = self._in_patience(Reason.UNREAD, "answers are not read")
         self._transport.close()

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from policyd.serve.delegation.connection import DelegationProtocol
 from policyd.serve.delegation.door import Door
+from policyd.serve.delegation.outbox import Outbox
 from policyd.serve.sockets import BACKLOG, Listener, open_listeners, parse_endpoint
 from policyd.service import Answer
 from policyd.smtp.stage import FrontEnd
@@ -26,6 +27,7 @@ class DelegationServer:
     def __init__(self, service: Door, *, patience: float = PATIENCE) -> None:
         self.service = service
         self.patience = patience
+        self.outbox = Outbox()
         self.connections: set[DelegationProtocol] = set()
         self.tasks: set[asyncio.Task[Answer]] = set()
         self._listeners: list[Listener] = []
