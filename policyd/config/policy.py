@@ -13,6 +13,7 @@ from policyd.lists.named import NamedList
 from policyd.lists.source import InlineEntry, Kind, ListSource
 from policyd.rules.build import Surroundings, build
 from policyd.rules.expression import Scope
+from policyd.rules.literals import LiteralError
 from policyd.rules.policy import Policy
 from policyd.rules.source import Complaint
 from policyd.smtp.stage import FrontEnd, Stage
@@ -73,13 +74,13 @@ def _scope(
 
 
 def _written_out(kind: Kind, entries: Sequence[str], recipient_delimiter: str) -> NamedList:
-    """Make a list of entries that a condition spells out; ValueError says which is wrong."""
+    """Make a list of entries that a condition spells out; LiteralError says which is wrong."""
     inline = tuple(InlineEntry(kind, entry, "", 0) for entry in entries)
     source = ListSource("", frozenset({kind}), "", 0, inline, (), recipient_delimiter)
     reading = load_list(source)
     for fault in reading.faults:
         if fault.error:
-            raise ValueError(f"{fault.what}; {fault.mend}")
+            raise LiteralError(fault.what, fault.mend)
     return NamedList(source, reading)
 
 

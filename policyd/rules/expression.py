@@ -8,6 +8,7 @@ checked. Nothing of the text is ever executed as Python.
 import ast
 import difflib
 import io
+import re
 import tokenize
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -90,7 +91,7 @@ class Scope:
     What a condition may name: where it is asked, the lists, the checks.
 
     `write_out(kind, entries)` makes a list of entries that a condition spells out (kind:
-    addresses, domains, networks or patterns); ValueError says which entry is wrong.
+    addresses, domains, networks or patterns); LiteralError says which entry is wrong.
     """
 
     stage: Stage
@@ -129,9 +130,18 @@ def parse(text: str, scope: Scope) -> tuple[nodes.Node | None, tuple[Fault, ...]
     except _FaultError as error:
         return None, (error.fault,)
     except (SyntaxError, ValueError, tokenize.TokenError, RecursionError, MemoryError) as error:
-        said = error.msg if isinstance(error, SyntaxError) else str(error)
-        return None, (Fault(f"the condition cannot be read: {said}", f"look at: {line[:80]}"),)
+        return None, (_unreadable(line, error),)
     return (None if parser.faults else node), tuple(parser.faults)
+
+
+def _unreadable(line: str, error: Exception) -> Fault:
+    """Say why Python's parser could not read a condition, as far as it tells."""
+    if re.search(r"[^=!<>]=[^=]", line):
+        return Fault("a single = in the condition", "write == to compare")
+    if isinstance(error, tokenize.TokenError):
+        return Fault("the condition ends too early", "close every parenthesis, bracket and quote")
+    said = error.msg if isinstance(error, SyntaxError) else str(error)
+    return Fault(f"the condition cannot be read: {said}", f"look at: {line[:80]}")
 
 
 def _refuse_tokens(line: str) -> None:
@@ -257,7 +267,7 @@ class _Parser:
         try:
             return nodes.Literal(node.source, wanted, coerce(node.value, wanted))
         except LiteralError as error:
-            raise _FaultError(str(error), f"write {_a(wanted)}") from error
+            raise _FaultError(str(error), error.mend) from error
 
     def _membership(
         self, left: ast.expr, right: ast.expr, source: str, *, negated: bool
@@ -325,8 +335,8 @@ class _Parser:
     def _write_out(self, kind: str, entries: Sequence[str]) -> nodes.Container:
         try:
             return self._scope.write_out(kind, entries)
-        except ValueError as error:
-            raise _FaultError(str(error), f"write {kind}") from error
+        except LiteralError as error:
+            raise _FaultError(str(error), error.mend) from error
 
     def _value(self, tree: ast.expr) -> nodes.Node:
         """Parse any value: a literal, a fact, a call, arithmetic, or a truth in parentheses."""
@@ -391,7 +401,8 @@ class _Parser:
         check = self._scope.checks.get(name)
         if check is None:
             near = _nearest(name, [*FUNCTIONS, *self._scope.checks])
-            raise _FaultError(f"there is no check {name}()", near or "see `policyd check --help`")
+            every = ", ".join([*FUNCTIONS, *self._scope.checks])
+            raise _FaultError(f"there is no check {name}()", near or f"there are: {every}")
         return self._check(tree, check)
 
     def _check(self, tree: ast.Call, check: Check) -> nodes.Node:

@@ -13,7 +13,12 @@ _NUMBERS: Final = (FactType.NUMBER, FactType.SIZE, FactType.DURATION)
 
 
 class LiteralError(ValueError):
-    """A literal that cannot be read as the type it is compared with; says what would do."""
+    """A literal that cannot be read as the type it is compared with, and the mend."""
+
+    def __init__(self, what: str, mend: str) -> None:
+        """Keep the mend beside what is wrong."""
+        super().__init__(what)
+        self.mend = mend
 
 
 def clock_minutes(text: str) -> int | None:
@@ -25,10 +30,11 @@ def clock_minutes(text: str) -> int | None:
 def coerce(value: object, wanted: FactType) -> object:
     """Read a literal as the wanted type; LiteralError says what would do."""
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
-        raise LiteralError(f"{value!r} cannot be compared with a {wanted}")
+        raise LiteralError(f"{value!r} cannot be compared with a {wanted}", f"write a {wanted}")
     if isinstance(value, (int, float)):
         if wanted not in _NUMBERS:
-            raise LiteralError(f"the number {value} cannot be compared with a {wanted}")
+            what = f"the number {value} cannot be compared with a {wanted}"
+            raise LiteralError(what, "write it in quotes")
         return value
     return _coerce_text(value, wanted)
 
@@ -49,20 +55,21 @@ def _coerce_text(value: str, wanted: FactType) -> object:
             return _unit(parse_duration, value)
         case FactType.TIME:
             return _moment(value)
-    raise LiteralError(f"the text {value!r} cannot be compared with a {wanted}")
+    what = f"the text {value!r} cannot be compared with a {wanted}"
+    raise LiteralError(what, "write it without quotes")
 
 
 def _mail(value: str) -> str:
     if value and "@" not in value:
-        raise LiteralError(f"{value!r} is no mail address; write user@domain")
+        raise LiteralError(f"{value!r} is no mail address", "write user@domain")
     return read.mail(value)
 
 
 def _address(value: str) -> str:
     address = read.ip(value)
     if not address:
-        hint = "; use `in` for a network" if "/" in value else ""
-        raise LiteralError(f"{value!r} is no IP address{hint}")
+        mend = "use `in` for a network" if "/" in value else "write it as 192.0.2.1"
+        raise LiteralError(f"{value!r} is no IP address", mend)
     return address
 
 
@@ -70,13 +77,13 @@ def _unit(parse: object, value: str) -> object:
     try:
         return parse(value)  # type: ignore[operator] # one of the two parsers above
     except ValueError as error:
-        raise LiteralError(str(error)) from error
+        what, _, mend = str(error).partition("; ")
+        raise LiteralError(what, mend or "correct it") from error
 
 
 def _moment(value: str) -> float:
     try:
         return datetime.fromisoformat(value).timestamp()
     except ValueError as error:
-        raise LiteralError(
-            f"{value!r} is neither a time of day such as 22:30 nor a date such as 2026-12-24T18:00"
-        ) from error
+        what = f"{value!r} is neither a time of day nor a date"
+        raise LiteralError(what, "write 22:30, or 2026-12-24T18:00") from error

@@ -95,6 +95,8 @@ def parse(then: str) -> Outcome:
 
 
 def _if_permitted(rest: str) -> Outcome:
+    if rest.split(" ", 1)[0] in _VERBS:
+        raise OutcomeError(f"if_permitted with a verb: {rest}", "write if_permitted and a reply")
     outcome = _reply(rest)
     if outcome.code != 450:
         # access(5): DEFER_IF_PERMIT answers with access_map_defer_code, which is 450

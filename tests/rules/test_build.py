@@ -42,7 +42,7 @@ REFUSED = [
     (rule("r", RCPT, "warn"), "warn has no text"),
     (rule("r", RCPT, "if_permitted 550 5.7.1 x"), "answers DEFER_IF_PERMIT with 450 only"),
     (rule("r", RCPT, "if_permitted 451 4.7.1 x"), "answers DEFER_IF_PERMIT with 450 only"),
-    (rule("r", RCPT, "if_permitted accept"), "is neither a reply"),
+    (rule("r", RCPT, "if_permitted accept"), "if_permitted with a verb"),
     (rule("r", RCPT, "550 5.7.1 {sendr}"), "{sendr} is neither a fact nor a value"),
     (rule("r", CONNECT, "550 5.7.1 {sender}"), "{sender} is not known at connect"),
     (rule("r", RCPT, "550 5.7.1 {sender.domain}"), "is no name of a fact"),

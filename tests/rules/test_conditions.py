@@ -159,7 +159,7 @@ REFUSED = [
     ("sender < 'a@b'", "has no order"),
     ("sender == 5", "cannot be compared"),
     ("size > 'big'", ""),
-    ("client_address == '192.0.2.0/24'", "is no IP address; use `in` for a network"),
+    ("client_address == '192.0.2.0/24'", "is no IP address"),
     ("client_address == sender", "compares an IP address with a mail address"),
     ("'a' == 'a'", "compares two literals"),
     ("yes() == True", "compares truth values"),
