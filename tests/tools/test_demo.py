@@ -42,7 +42,8 @@ def test_it_runs_until_it_is_interrupted() -> None:
         for line in demo.stdout:
             if line.startswith("To try by hand:"):
                 break
+        assert demo.poll() is None
         demo.send_signal(signal.SIGINT)
-        rest = demo.stdout.read()
+        rest, _ = demo.communicate(timeout=60)
     assert demo.returncode == 0, rest
     assert "both servers are stopped" in rest

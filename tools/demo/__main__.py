@@ -30,7 +30,8 @@ def main() -> int:
     if not policyd_is_installed():
         console.print(f"{COMMAND} is missing: run make .venv first")
         return 1
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM):  # a shell's background job ignores SIGINT
+        signal.signal(number, _interrupt)
     with tempfile.TemporaryDirectory(prefix="policyd-demo-") as directory:
         Path(directory).chmod(0o755)  # Postfix's users have to reach the milter's socket
         try:
