@@ -208,7 +208,7 @@ class Service:
         with self.lock:
             self.asked.update(answer.stages)
             self._metrics.answered(answer.front_end, answer.decision, answer.stages, seconds)
-        if self._settings.log_decisions:
+        if self._settings.log_decisions or _is_told(answer.decision):
             self._log.decision(answer.decision, answer.attributes, answer.front_end, seconds)
 
     def protocol_error(self, front_end: FrontEnd, reason: str, **detail: object) -> None:
@@ -352,6 +352,11 @@ class _Asking:
         self.restriction: RestrictionList | None = None
         self.memory: Memory | None = None
         self.state: Stage | None = None
+
+
+def _is_told(decision: Decision) -> bool:
+    """Tell whether a decision is logged in any case: a milter's warn is logged by nobody else."""
+    return decision.verdict is Verdict.WARN or decision.source is Source.ERROR
 
 
 async def _wait(found: object) -> Match | None:

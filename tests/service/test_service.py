@@ -263,6 +263,17 @@ def test_no_value_a_sender_gives_can_leave_its_line_or_be_too_long(
     assert len(text) <= max(LINE_LIMIT - len("550 5.7.1 ") - before, 4)
 
 
+def test_warnings_and_faults_are_logged_even_where_decisions_are_not() -> None:
+    policy = compiled(
+        rule("w", Stage.MAIL, "warn odd", "sender == 'odd@x'"), rule("p", Stage.MAIL, "pass")
+    )
+    world = World(policy, Settings(log_decisions=False))
+    world.ask(Stage.MAIL, sender="jo@x")
+    assert world.log.decisions == []
+    world.ask(Stage.MAIL, sender="odd@x")
+    assert [decision.rule for decision in world.log.decisions] == ["w"]
+
+
 def test_ids_rise_strictly_even_when_the_clock_does_not() -> None:
     ids = Ids(lambda _bits: 0)
     made = [ids.next(1_800_000_000.0 - i) for i in range(5)]
