@@ -8,7 +8,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PACKAGES := build-essential ca-certificates libmilter-dev python3-dev
 MTA := postfix
-MONITORING := prometheus
+TESTED_WITH := prometheus procps
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .NOTPARALLEL:
@@ -47,7 +47,7 @@ clean: ## remove what was built, except .venv
 	find . -path ./.venv -prune -o -name __pycache__ -exec rm -rf {} +
 
 debian-demo: PACKAGES += $(MTA)
-debian-test: PACKAGES += $(MTA) $(MONITORING)
+debian-test: PACKAGES += $(MTA) $(TESTED_WITH)
 debian-venv debian-demo debian-test:
 	@tools/debian.sh $(PACKAGES)
 
