@@ -8,9 +8,10 @@ from policyd.checks.interface import Check, installed
 from policyd.config.load import load
 from policyd.config.model import Config
 from policyd.config.problem import Problem, Severity
-from policyd.lists.load import load_list
+from policyd.lists.entries import EntryError
 from policyd.lists.named import NamedList
-from policyd.lists.source import InlineEntry, Kind, ListSource
+from policyd.lists.source import Kind
+from policyd.lists.written import written_out
 from policyd.rules.build import Surroundings, build
 from policyd.rules.expression import Scope
 from policyd.rules.literals import LiteralError
@@ -68,20 +69,12 @@ def _scope(
     recipient_delimiter: str,
 ) -> Scope:
     def write_out(kind: str, entries: Sequence[str]) -> NamedList:
-        return _written_out(Kind(kind), entries, recipient_delimiter)
+        try:
+            return written_out(Kind(kind), entries, recipient_delimiter)
+        except EntryError as error:
+            raise LiteralError(error.what, error.mend) from error
 
     return Scope(stage, owner, lists, checks, write_out)
-
-
-def _written_out(kind: Kind, entries: Sequence[str], recipient_delimiter: str) -> NamedList:
-    """Make a list of entries that a condition spells out; LiteralError says which is wrong."""
-    inline = tuple(InlineEntry(kind, entry, "", 0) for entry in entries)
-    source = ListSource("", frozenset({kind}), "", 0, inline, (), recipient_delimiter)
-    reading = load_list(source)
-    for fault in reading.faults:
-        if fault.error:
-            raise LiteralError(fault.what, fault.mend)
-    return NamedList(source, reading)
 
 
 def _problems(complaints: Iterable[Complaint]) -> Iterable[Problem]:

@@ -7,9 +7,6 @@ checked. Nothing of the text is ever executed as Python.
 
 import ast
 import difflib
-import io
-import re
-import tokenize
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -17,13 +14,9 @@ from typing import Final, Protocol
 from policyd.checks.interface import Check
 from policyd.facts.table import FACTS, FactType, where_known
 from policyd.rules import nodes
+from policyd.rules.grammar import Fault, FaultError, parse_text
 from policyd.rules.literals import LiteralError, clock_minutes, coerce
 from policyd.smtp.stage import FrontEnd, Stage
-
-LONGEST: Final = 4096
-"""Characters of a condition at most."""
-DEEPEST: Final = 60
-"""Levels of nesting at most, so that no walk over a tree runs out of stack."""
 
 _NUMBERS: Final = frozenset({FactType.NUMBER, FactType.SIZE, FactType.DURATION})
 _ORDERED: Final = _NUMBERS | {FactType.TIME}
@@ -101,72 +94,15 @@ class Scope:
     write_out: Callable[[str, Sequence[str]], nodes.Container]
 
 
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """What is wrong with a condition, and how to mend it."""
-
-    what: str
-    mend: str
-
-
-class _FaultError(Exception):
-    def __init__(self, what: str, mend: str) -> None:
-        super().__init__(what)
-        self.fault = Fault(what, mend)
-
-
 def parse(text: str, scope: Scope) -> tuple[nodes.Node | None, tuple[Fault, ...]]:
     """Parse and check a condition: its tree, or all that is wrong with it."""
-    if len(text) > LONGEST:
-        what = f"the condition has {len(text)} characters; at most {LONGEST} are allowed"
-        return None, (Fault(what, "split it into several rules, or move values into a list"),)
-    line = " ".join(text.split("\n")).strip()
     try:
-        _refuse_tokens(line)
-        tree = ast.parse(line, mode="eval").body
-        _refuse_depth(tree)
+        line, tree = parse_text(text)
         parser = _Parser(line, scope)
         node = parser.truth(tree)
-    except _FaultError as error:
+    except FaultError as error:
         return None, (error.fault,)
-    except (SyntaxError, ValueError, tokenize.TokenError, RecursionError, MemoryError) as error:
-        return None, (_unreadable(line, error),)
     return (None if parser.faults else node), tuple(parser.faults)
-
-
-def _unreadable(line: str, error: Exception) -> Fault:
-    """Say why Python's parser could not read a condition, as far as it tells."""
-    if re.search(r"[^=!<>]=[^=]", line):
-        return Fault("a single = in the condition", "write == to compare")
-    if isinstance(error, tokenize.TokenError):
-        return Fault("the condition ends too early", "close every parenthesis, bracket and quote")
-    said = error.msg if isinstance(error, SyntaxError) else str(error)
-    return Fault(f"the condition cannot be read: {said}", f"look at: {line[:80]}")
-
-
-def _refuse_tokens(line: str) -> None:
-    """Refuse what Python's tree no longer shows: comments, adjacent and odd string literals."""
-    before = None
-    for token in tokenize.generate_tokens(io.StringIO(line).readline):
-        if token.type == tokenize.COMMENT:
-            raise _FaultError("a comment inside a condition", "write it above, as a TOML comment")
-        if token.type == tokenize.STRING:
-            if before == tokenize.STRING:
-                raise _FaultError("two strings side by side", "put an operator between them")
-            if token.string.lstrip("rR")[0] not in "'\"":
-                raise _FaultError(f"the string {token.string}", "write it without a prefix, or r''")
-            if token.string.lstrip("rR")[:3] in ("'''", '"""'):
-                raise _FaultError("a triple-quoted string", "one quote is enough")
-        before = token.type
-
-
-def _refuse_depth(tree: ast.expr) -> None:
-    level: Iterable[ast.AST] = (tree,)
-    for _ in range(DEEPEST):
-        level = [child for node in level for child in ast.iter_child_nodes(node)]
-        if not level:
-            return
-    raise _FaultError("the condition is nested too deeply", "split it into several rules")
 
 
 class _Parser:
@@ -193,7 +129,7 @@ class _Parser:
                 return nodes.Literal(self._text(tree), FactType.TRUTH, tree.value)
         node = self._comparison(tree) if isinstance(tree, ast.Compare) else self._value(tree)
         if node.type is not FactType.TRUTH:
-            raise _FaultError(
+            raise FaultError(
                 f"{node.source} is {_a(node.type)}, not a truth value",
                 _truth_mend(node),
             )
@@ -203,7 +139,7 @@ class _Parser:
         """Parse one side of and, or, not; a fault in it leaves the others to be checked."""
         try:
             return self.truth(tree)
-        except _FaultError as error:
+        except FaultError as error:
             if error.fault not in self.faults:
                 self.faults.append(error.fault)
             return nodes.Literal(self._text(tree), FactType.TRUTH, False)
@@ -211,7 +147,7 @@ class _Parser:
     def _comparison(self, tree: ast.Compare) -> nodes.Node:
         operands = [tree.left, *tree.comparators]
         if len(tree.ops) > 1 and any(isinstance(x, ast.Call) for x in operands[1:-1]):
-            raise _FaultError("a call in the middle of a chain", "compare twice, joined by and")
+            raise FaultError("a call in the middle of a chain", "compare twice, joined by and")
         parts = tuple(
             self._pair(left, _WORDS.get(type(op), ""), right, tree)
             for left, op, right in zip(operands, tree.ops, operands[1:], strict=False)
@@ -223,7 +159,7 @@ class _Parser:
     def _pair(self, left: ast.expr, word: str, right: ast.expr, tree: ast.Compare) -> nodes.Node:
         source = self._text(tree) if len(tree.ops) == 1 else f"{self._text(left)} {word} ..."
         if not word:
-            raise _FaultError("`is`", "write == or !=")
+            raise FaultError("`is`", "write == or !=")
         if word in ("in", "not in"):
             return self._membership(left, right, source, negated=word == "not in")
         return self._compare(left, word, right, source)
@@ -231,7 +167,7 @@ class _Parser:
     def _compare(self, left: ast.expr, word: str, right: ast.expr, source: str) -> nodes.Node:
         a, b = self._value(left), self._value(right)
         if isinstance(a, nodes.Literal) and isinstance(b, nodes.Literal):
-            raise _FaultError(f"{source} compares two literals", "compare a fact with one")
+            raise FaultError(f"{source} compares two literals", "compare a fact with one")
         if isinstance(a, nodes.Literal):  # `'x' == sender` reads as `sender == 'x'`
             mirrored = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}.get(word, word)
             return self._typed(b, mirrored, a, source)
@@ -239,7 +175,7 @@ class _Parser:
 
     def _typed(self, a: nodes.Node, word: str, b: nodes.Node, source: str) -> nodes.Node:
         if FactType.TRUTH in (a.type, b.type):
-            raise _FaultError(f"{source} compares truth values", "use them as they are, or not ...")
+            raise FaultError(f"{source} compares truth values", "use them as they are, or not ...")
         if isinstance(b, nodes.Literal):
             clock = clock_minutes(str(b.value)) if a.type is FactType.TIME else None
             if clock is not None:
@@ -248,9 +184,7 @@ class _Parser:
         elif a.type is not b.type and not {a.type, b.type} <= _NUMBERS:
             a, b = self._meet(a, b, source)
         if word not in ("==", "!=") and a.type not in _ORDERED:
-            raise _FaultError(
-                f"{source}: {_a(a.type)} has no order", "compare it with ==, != or in"
-            )
+            raise FaultError(f"{source}: {_a(a.type)} has no order", "compare it with ==, != or in")
         return nodes.Compare(source, FactType.TRUTH, a, word, b)
 
     def _meet(self, a: nodes.Node, b: nodes.Node, source: str) -> tuple[nodes.Node, nodes.Node]:
@@ -259,7 +193,7 @@ class _Parser:
             if text.type is FactType.TEXT and other.type in (FactType.MAIL, FactType.DOMAIN):
                 cast = nodes.CastNode(text.source, other.type, text)
                 return (cast, b) if text is a else (a, cast)
-        raise _FaultError(
+        raise FaultError(
             f"{source} compares {_a(a.type)} with {_a(b.type)}", "compare facts of one type"
         )
 
@@ -267,7 +201,7 @@ class _Parser:
         try:
             return nodes.Literal(node.source, wanted, coerce(node.value, wanted))
         except LiteralError as error:
-            raise _FaultError(str(error), error.mend) from error
+            raise FaultError(str(error), error.mend) from error
 
     def _membership(
         self, left: ast.expr, right: ast.expr, source: str, *, negated: bool
@@ -284,7 +218,7 @@ class _Parser:
             return nodes.Member(source, FactType.TRUTH, item, container, "holds_address", negated)
         if where.type is FactType.TEXT and item.type is FactType.TEXT:
             return nodes.Contains(source, FactType.TRUTH, item, where, negated)
-        raise _FaultError(
+        raise FaultError(
             f"{source}: {_a(item.type)} is not looked for in {_a(where.type)}",
             "right of `in` stands a list: its name, or [ ] with the values",
         )
@@ -293,12 +227,12 @@ class _Parser:
         container = self._scope.lists.get(name)
         if container is None:
             near = _nearest(name, self._scope.lists)
-            raise _FaultError(f"there is no list {name}", near or f"add a table [lists.{name}]")
+            raise FaultError(f"there is no list {name}", near or f"add a table [lists.{name}]")
         if item.type not in _METHODS:
-            raise _FaultError(f"{_a(item.type)} cannot be in a list", "compare it with == or <, >")
+            raise FaultError(f"{_a(item.type)} cannot be in a list", "compare it with == or <, >")
         method, kinds = _METHODS[item.type]
         if not container.kinds & kinds:
-            raise _FaultError(
+            raise FaultError(
                 f"{item.source} is {_a(item.type)}, and the list {name} has "
                 f"{' and '.join(sorted(container.kinds)) or 'nothing'}",
                 _list_mend(item, container.kinds, kinds),
@@ -312,10 +246,10 @@ class _Parser:
         for element in right.elts:
             value = self._value(element)
             if not isinstance(value, nodes.Literal):
-                raise _FaultError(f"{value.source} in a list", "a list holds literals only")
+                raise FaultError(f"{value.source} in a list", "a list holds literals only")
             values.append(value)
         if not values:
-            raise _FaultError(f"{source}: an empty list", "name at least one value")
+            raise FaultError(f"{source}: an empty list", "name at least one value")
         kind = {
             FactType.MAIL: "addresses",
             FactType.DOMAIN: "domains",
@@ -327,7 +261,7 @@ class _Parser:
             container = self._write_out(kind, texts)
             return nodes.Member(source, FactType.TRUTH, item, container, method, negated)
         if item.type not in _NUMBERS | {FactType.TEXT}:
-            raise _FaultError(f"{_a(item.type)} cannot be in a list", "compare it with == or <, >")
+            raise FaultError(f"{_a(item.type)} cannot be in a list", "compare it with == or <, >")
         constants = frozenset(self._literal(value, item.type).value for value in values)
         where = nodes.Literal(self._text(right), item.type, constants)
         return nodes.Contains(source, FactType.TRUTH, item, where, negated)
@@ -336,7 +270,7 @@ class _Parser:
         try:
             return self._scope.write_out(kind, entries)
         except LiteralError as error:
-            raise _FaultError(str(error), error.mend) from error
+            raise FaultError(str(error), error.mend) from error
 
     def _value(self, tree: ast.expr) -> nodes.Node:
         """Parse any value: a literal, a fact, a call, arithmetic, or a truth in parentheses."""
@@ -358,14 +292,14 @@ class _Parser:
         what, mend = _FORBIDDEN.get(
             type(tree), (f"{type(tree).__name__.lower()}", "see the forms a condition may have")
         )
-        raise _FaultError(f"{what} is not part of a condition: {self._text(tree)}", mend)
+        raise FaultError(f"{what} is not part of a condition: {self._text(tree)}", mend)
 
     def _fact(self, name: str) -> nodes.Node:
         fact = FACTS.get(name)
         if fact is None:
-            raise _FaultError(*self._unknown_name(name))
+            raise FaultError(*self._unknown_name(name))
         if self._scope.stage not in fact.known[self._scope.front_end]:
-            raise _FaultError(
+            raise FaultError(
                 f"{name} is not known at {self._scope.stage} to {_SPEAKER[self._scope.front_end]}",
                 f"it is known {where_known(fact)}",
             )
@@ -388,10 +322,10 @@ class _Parser:
 
     def _call(self, tree: ast.Call) -> nodes.Node:
         if not isinstance(tree.func, ast.Name):
-            raise _FaultError(f"a call of {self._text(tree.func)}", "call functions by their names")
+            raise FaultError(f"a call of {self._text(tree.func)}", "call functions by their names")
         name = tree.func.id
         if tree.keywords:
-            raise _FaultError(f"{name}() with a named argument", "give the value alone")
+            raise FaultError(f"{name}() with a named argument", "give the value alone")
         if name in ("any_in", "all_in"):
             return self._several(tree, name)
         if name == "header":
@@ -402,12 +336,12 @@ class _Parser:
         if check is None:
             near = _nearest(name, [*FUNCTIONS, *self._scope.checks])
             every = ", ".join([*FUNCTIONS, *self._scope.checks])
-            raise _FaultError(f"there is no check {name}()", near or f"there are: {every}")
+            raise FaultError(f"there is no check {name}()", near or f"there are: {every}")
         return self._check(tree, check)
 
     def _check(self, tree: ast.Call, check: Check) -> nodes.Node:
         if len(tree.args) != len(check.parameters):
-            raise _FaultError(
+            raise FaultError(
                 f"{check.name}() takes {len(check.parameters)} arguments, not {len(tree.args)}",
                 f"{check.name}({', '.join(check.parameters)})",
             )
@@ -417,7 +351,7 @@ class _Parser:
             if isinstance(value, nodes.Literal):
                 value = self._literal(value, wanted)
             elif value.type is not wanted and not {value.type, wanted} <= _NUMBERS:
-                raise _FaultError(
+                raise FaultError(
                     f"{check.name}() takes {_a(wanted)}, and {value.source} is {_a(value.type)}",
                     f"give it {_a(wanted)}",
                 )
@@ -429,11 +363,11 @@ class _Parser:
     def _several(self, tree: ast.Call, word: str) -> nodes.Node:
         usage = f"write {FUNCTIONS[word].partition(':')[0]}"
         if len(tree.args) != 2 or not isinstance(tree.args[1], ast.Name):
-            raise _FaultError(f"{word}() takes several values and the name of a list", usage)
+            raise FaultError(f"{word}() takes several values and the name of a list", usage)
         items = self._value(tree.args[0])
         single = {FactType.MAILS: FactType.MAIL, FactType.TEXTS: FactType.TEXT}.get(items.type)
         if single is None:
-            raise _FaultError(f"{items.source} is one {items.type}", f"write {items.source} in ...")
+            raise FaultError(f"{items.source} is one {items.type}", f"write {items.source} in ...")
         one = nodes.FactNode(items.source, single, items.source)
         container, method = self._named(tree.args[1].id, one)
         return nodes.Several(self._text(tree), FactType.TRUTH, word, items, container, method)
@@ -443,19 +377,19 @@ class _Parser:
             case [ast.Constant(value=str() as name)] if name.strip(":") and ":" not in name:
                 self._fact("headers")
                 return nodes.Header(self._text(tree), FactType.TEXT, name)
-        raise _FaultError("header() takes one name", "write header('Subject')")
+        raise FaultError("header() takes one name", "write header('Subject')")
 
     def _matches(self, tree: ast.Call) -> nodes.Node:
         match tree.args:
             case [value, ast.Constant(value=str() as pattern)]:
                 item = self._value(value)
                 if item.type not in _METHODS or item.type is FactType.ADDRESS:
-                    raise _FaultError(f"{item.source} is {_a(item.type)}", "match texts and names")
+                    raise FaultError(f"{item.source} is {_a(item.type)}", "match texts and names")
                 container = self._write_out("patterns", (pattern,))
                 method = _METHODS[item.type][0]
                 source = self._text(tree)
                 return nodes.Member(source, FactType.TRUTH, item, container, method, negated=False)
-        raise _FaultError("matches() takes a value and a pattern", "write matches(helo_name, '^x')")
+        raise FaultError("matches() takes a value and a pattern", "write matches(helo_name, '^x')")
 
     def _arithmetic(self, tree: ast.BinOp | ast.UnaryOp) -> nodes.Node:
         if isinstance(tree, ast.UnaryOp):
@@ -463,7 +397,7 @@ class _Parser:
         else:
             found = _ARITHMETIC.get(type(tree.op))
             if found is None:
-                raise _FaultError(
+                raise FaultError(
                     f"the operator in {self._text(tree)}", "there are + - * / // and %"
                 )
             word, operands = found, [tree.left, tree.right]
@@ -473,7 +407,7 @@ class _Parser:
             if isinstance(value, nodes.Literal) and value.type is FactType.TEXT and typed:
                 values[i] = self._literal(value, typed)
             elif value.type not in _NUMBERS:
-                raise _FaultError(
+                raise FaultError(
                     f"arithmetic on {value.source}, {_a(value.type)}", "use numbers and sizes"
                 )
         left = values[0] if len(values) > 1 else None

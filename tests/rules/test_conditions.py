@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from policyd.facts.table import FACTS
-from policyd.rules.expression import LONGEST, parse
+from policyd.rules.expression import parse
+from policyd.rules.grammar import LONGEST
 from policyd.smtp.stage import FrontEnd, Stage
 from tests.rules.world import ALL_MILTER, ALL_POLICY, PLAIN_OWNERS, Recorder, compiled, rule, scope
 
@@ -56,6 +57,8 @@ TRUE = [
     "yes()",
     "count(3) == 3",
     "no() or yes()",
+    "matches(client_name, '^mx\\.[a-z\\d]+')",
+    "matches(sender, 'EXAMPLE')",
     "True and not False",
     "now > '2026-12-01'",
     "now >= '2026-12-01T12:00'",
@@ -173,6 +176,9 @@ REFUSED = [
     ("sender + 'x' == 'y'", "arithmetic on sender, a mail address"),
     ("a) or (b", "cannot be read"),
     ("sender == ", "cannot be read"),
+    ("sender = 'a@b'", "a single = in the condition"),
+    ("sender == 'a=b' sender", "cannot be read"),
+    ("(sender == ''", "ends too early"),
     ("import os", "cannot be read"),
     ("__import__('os')", "there is no check __import__()"),
     ("matches(size, 'x')", "size is a size"),

@@ -5,6 +5,9 @@ from dataclasses import dataclass, field
 
 from policyd.checks.interface import Answer, Check, CheckFailedError
 from policyd.facts.table import Attributes, FactType
+from policyd.lists.named import NamedList
+from policyd.lists.source import Kind
+from policyd.lists.written import written_out
 from policyd.rules.build import Surroundings, build
 from policyd.rules.expression import Scope
 from policyd.rules.policy import Match, Policy
@@ -17,24 +20,8 @@ ALL_POLICY = dict.fromkeys(Stage, FrontEnd.POLICY)
 ALL_MILTER = dict.fromkeys(TRANSACTION, FrontEnd.MILTER)
 
 
-class Entries:
-    """A list of exact entries; domains with a leading dot hold their subdomains."""
-
-    def __init__(self, kind: str, entries: Sequence[str]) -> None:
-        self.kinds: frozenset[str] = frozenset({kind})
-        self.entries = frozenset(entries)
-
-    def holds_mail(self, address: str) -> bool:
-        return address in self.entries or f"@{address.rpartition('@')[2]}" in self.entries
-
-    def holds_domain(self, name: str) -> bool:
-        return name in self.entries
-
-    def holds_address(self, address: str) -> bool:
-        return address in self.entries
-
-    def holds_text(self, value: str) -> bool:
-        return value.lower() in self.entries
+def listed(kind: str, entries: Sequence[str]) -> NamedList:
+    return written_out(Kind(kind), entries, "+")
 
 
 @dataclass
@@ -88,11 +75,11 @@ CHECKS: Mapping[str, Check] = {
         Check("far", lambda _: Answer(True, "true"), remote=True),
     )
 }
-LISTS: Mapping[str, Entries] = {
-    "local_domains": Entries("domains", ["example.org"]),
-    "mailboxes": Entries("addresses", ["a@example.org", "b@example.org"]),
-    "partners": Entries("networks", ["192.0.2.1"]),
-    "bad_helo": Entries("patterns", ["localhost"]),
+LISTS: Mapping[str, NamedList] = {
+    "local_domains": listed("domains", ["example.org"]),
+    "mailboxes": listed("addresses", ["a@example.org", "b@example.org"]),
+    "partners": listed("networks", ["192.0.2.1"]),
+    "bad_helo": listed("patterns", ["localhost"]),
 }
 
 
@@ -110,7 +97,7 @@ def shadow(name: str, stage: Stage, then: str, when: str = "") -> RuleSource:
 def scope(
     stage: Stage, owners: Mapping[Stage, FrontEnd], checks: Mapping[str, Check] = CHECKS
 ) -> Scope:
-    return Scope(stage, owners[stage], LISTS, checks, Entries)
+    return Scope(stage, owners[stage], LISTS, checks, listed)
 
 
 def surroundings(
