@@ -1,12 +1,12 @@
 """
 A process with a milter and the real service, for tests: rules in, what was counted out.
 
-`python milter_process.py SPECIFICATION`, where SPECIFICATION is JSON: `endpoint`, `rules` (as
-keyword arguments of RuleSource, over the lists users and programs), `more` (rules in force after
-a line `reload` on standard input), `socket` (further arguments of MilterServer), `broken` (a
-callback that raises: name and error), `without_fd` (a libmilter that does not know `fd:`). Each
-answer and each protocol error is a line of JSON on standard output. pymilter's callbacks are the
-process's and its main loop runs once, so each test of it needs a process.
+`python milter_process.py SPECIFICATION`, where SPECIFICATION is JSON: `endpoint`, `directory`
+(for the configuration), `rules` (tables of it, over the lists users and programs), `more` (rules
+in force after a line `reload` on standard input), `socket` (further arguments of MilterServer),
+`broken` (a callback that raises: name and error), `without_fd` (a libmilter that does not know
+`fd:`). Each answer and each protocol error is a line of JSON on standard output. pymilter's
+callbacks are the process's and its main loop runs once, so each test of it needs a process.
 """
 
 import json
@@ -14,6 +14,7 @@ import random
 import signal
 import sys
 import time
+from pathlib import Path
 from threading import Lock
 from typing import Any
 
@@ -21,20 +22,15 @@ import milter
 
 from policyd.checks.interface import Answer as Found
 from policyd.checks.interface import Check
+from policyd.config.policy import load_policy
 from policyd.facts.table import Attributes
 from policyd.observe.log import Level
-from policyd.rules.build import Surroundings, build
-from policyd.rules.expression import Scope
 from policyd.rules.policy import Policy
-from policyd.rules.source import RuleSource
 from policyd.serve.milter import MilterServer
 from policyd.serve.milter.session import Session
 from policyd.service import Ids, Service, Settings
-from policyd.smtp.decision import Decision, Mode
-from policyd.smtp.stage import TRANSACTION, FrontEnd, Stage
-from tests.rules.world import Entries
-
-_OWNERS = dict.fromkeys(TRANSACTION, FrontEnd.MILTER)
+from policyd.smtp.decision import Decision
+from policyd.smtp.stage import FrontEnd, Stage
 
 
 def _raises(_attributes: Attributes) -> Found:
@@ -45,10 +41,17 @@ def _exits(_attributes: Attributes) -> Found:
     raise SystemExit(3)
 
 
-LISTS = {
-    "users": Entries("addresses", ["a@x.example", "c@x.example"]),
-    "programs": Entries("patterns", ["a.exe"]),
-}
+CONFIGURATION = """
+[milter]
+listen = ["unix:/nowhere"]
+stages = ["connect", "helo", "mail", "rcpt", "data", "end-of-data"]
+
+[lists.users]
+addresses = ["a@x.example", "c@x.example"]
+
+[lists.programs]
+patterns = ['^a\\.exe$']
+"""
 CHECKS = {check.name: check for check in (Check("raises", _raises), Check("exits", _exits))}
 
 
@@ -99,21 +102,18 @@ class Recorder:
         self.line(level=level, event=event, **fields)
 
 
-def policy(rules: list[dict[str, Any]]) -> Policy:
-    """Build the policy of some rules, all stages decided by the milter."""
-    scope = {stage: Scope(stage, FrontEnd.MILTER, LISTS, CHECKS, Entries) for stage in TRANSACTION}
-    sources = [_source(**rule) for rule in rules]
-    built, complaints = build(sources, Surroundings(_OWNERS, scope))
-    assert built is not None, [f"{one.what}; {one.mend}" for one in complaints if one.error]
-    return built
-
-
-def _source(
-    *, stage: str, then: str, name: str = "", when: str = "", mode: str = "enforce", **rest: Any
-) -> RuleSource:
-    return RuleSource(
-        name or f"{stage}-{then}", (Stage(stage),), when, then, mode=Mode(mode), **rest
-    )
+def policy(rules: list[dict[str, Any]], directory: Path) -> Policy:
+    """Load the policy of some rules, all stages decided by the milter."""
+    tables = [CONFIGURATION]
+    for number, rule in enumerate(rules):
+        keys = {"name": f"rule {number}", **{key: value for key, value in rule.items() if value}}
+        lines = (f"{key} = {json.dumps(value)}" for key, value in keys.items())
+        tables.append("\n".join(("[[rule]]", *lines)))
+    file = directory / "policyd.toml"
+    file.write_text("\n\n".join(tables))
+    loaded = load_policy(file, CHECKS)
+    assert loaded.policy is not None, [str(problem) for problem in loaded.problems]
+    return loaded.policy
 
 
 def spoil(given: dict[str, Any]) -> None:
@@ -135,8 +135,13 @@ def main() -> None:
     given = json.loads(sys.argv[1])
     spoil(given)
     recorder = Recorder()
+    directory = Path(given["directory"])
     service = Service(
-        policy(given["rules"]), recorder, recorder, Ids(random.getrandbits), Settings(utf8=True)
+        policy(given["rules"], directory),
+        recorder,
+        recorder,
+        Ids(random.getrandbits),
+        Settings(utf8=True),
     )
     server = MilterServer(service, given["endpoint"], **given.get("socket", {}))
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
@@ -145,7 +150,7 @@ def main() -> None:
     try:
         for line in sys.stdin:
             assert line == "reload\n"
-            service.policy = policy(given["more"])
+            service.policy = policy(given["more"], directory)
             recorder.line(reloaded=True)
     finally:
         started = time.monotonic()

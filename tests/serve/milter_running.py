@@ -26,7 +26,12 @@ class RunningMilter:
     ) -> None:
         self.path = str(directory / "milter.sock")
         self.endpoint = endpoint or f"unix:{self.path}"
-        specification = {"endpoint": self.endpoint, "rules": rules, **given}
+        specification = {
+            "endpoint": self.endpoint,
+            "directory": str(directory),
+            "rules": rules,
+            **given,
+        }
         self.process = subprocess.Popen(
             [sys.executable, str(_PROGRAM), json.dumps(specification)],
             stdin=subprocess.PIPE,

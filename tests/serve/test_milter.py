@@ -444,6 +444,17 @@ class TestFaults:
         counted = milter.answer()
         assert (counted["stage"], counted["source"]) == (stage, "error")
 
+    def test_a_bare_postmaster_is_not_refused_for_a_fault_of_ours(self, run: Run) -> None:
+        milter = run(rule("rcpt", "accept"), broken=["_known", "RuntimeError"])
+        with milter.client() as client:
+            client.connect(), client.mail()
+            assert client.rcpt(b"<Postmaster>") == CONTINUE
+            assert client.rcpt(b"<a@x.example>") == Answer("reply", f"{FAULT}\0".encode())
+        assert [a["attributes"]["recipient"] for a in milter.answers(2)] == [
+            "Postmaster",
+            "a@x.example",
+        ]
+
     @pytest.mark.parametrize("callback", ["fault", "broken"])
     def test_even_a_fault_in_answering_a_fault_has_our_answer(
         self, run: Run, callback: str

@@ -66,6 +66,7 @@ class Session:
 
     def _end_message(self) -> None:
         self._message: dict[str, object] = {}
+        self._recipient = ""
         self._recipients: list[str] = []
         self._headers: list[tuple[str, bytes]] = []
         self._body_size = 0
@@ -113,14 +114,10 @@ class Session:
 
     def rcpt(self, mta: Mta, path: bytes) -> Status:
         """Take a recipient, and keep it for the end of the message unless it is refused."""
-        recipient = internal_address(decoded(path))
-        self._message["recipient"] = recipient
-        try:
-            status = self._decide(mta, Stage.RCPT)
-        finally:
-            del self._message["recipient"]
+        self._recipient = internal_address(decoded(path))
+        status = self._decide(mta, Stage.RCPT)
         if status is Status.CONTINUE:
-            self._recipients.append(recipient)
+            self._recipients.append(self._recipient)
         return status
 
     def data(self, mta: Mta) -> Status:
@@ -174,9 +171,11 @@ class Session:
         self._service.protocol_error(
             FrontEnd.MILTER, "internal", stage=str(stage), error=repr(error)
         )
-        spared = self._local or (
-            stage is Stage.RCPT and str(self._message.get("recipient", "")).lower() == "postmaster"
-        )
+        attributes = {**self._client, **self._message}
+        if stage is Stage.RCPT:
+            attributes["recipient"] = self._recipient
+        postmaster = stage is Stage.RCPT and self._recipient.lower() == "postmaster"
+        spared = self._local or postmaster
         decision = Decision(
             self._new_id(),
             Verdict.PASS if spared else Verdict.DEFER,
@@ -185,7 +184,8 @@ class Session:
             reply=None if spared else FAULT,
             reason=f"fault: {type(error).__name__}",
         )
-        attributes = {**self._client, **self._message}
+        if postmaster:
+            self._recipients.append(self._recipient)
         started = time.perf_counter()
         answer = Answer(FrontEnd.MILTER, decision, attributes, (stage,), started)
         return self._give(mta, answer, milter_answer(decision))
@@ -227,7 +227,9 @@ class Session:
             value = _macro(mta, macro.name)
             if value:
                 attributes[macro.attribute] = read(macro, value)
-        if stage in _COUNTED and Event.RCPT in self.plan.asked:
+        if stage is Stage.RCPT:
+            attributes["recipient"] = self._recipient
+        elif stage in _COUNTED and Event.RCPT in self.plan.asked:
             attributes["recipient_count"] = len(self._recipients)
             attributes["recipients"] = tuple(self._recipients)
         if stage is Stage.END_OF_DATA:
