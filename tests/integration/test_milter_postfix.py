@@ -255,7 +255,7 @@ class TestWhatBecomesOfAMessage:
         postfix.wait_delivered("copied@policyd.test")
         postfix.wait_delivered("copy@policyd.test")
 
-    def test_a_prepended_header_stands_before_the_clients_own(
+    def test_a_prepended_header_stands_before_all_others(
         self, connect: Connect, postfix: PostfixInstance
     ) -> None:
         message = b"Received: by a.test\nSubject: x\n\nHello\n"
@@ -264,7 +264,7 @@ class TestWhatBecomesOfAMessage:
         names = [line.partition(b":")[0] for line in delivered.split(b"\n\n")[0].splitlines()]
         size = len(message) + message.count(b"\n")
         assert f"\nX-Note: {REMOTE} {size}\n".encode() in delivered
-        assert names.index(b"X-Note") < names.index(b"Subject")
+        assert names.index(b"X-Note") < names.index(b"Received")
 
     @pytest.mark.parametrize("sender", ["", "user@local.test"])
     def test_a_local_submission_passes(self, postfix: PostfixInstance, sender: str) -> None:

@@ -42,7 +42,7 @@ from policyd.smtp.stage import FrontEnd, Stage
 _SESSION: Final = (Stage.CONNECT, Stage.HELO)
 _COUNTED: Final = (Stage.DATA, Stage.END_OF_DATA)
 _SEPARATOR: Final = len("\r\n")  # between headers and body
-_TOP: Final = 0  # before all other headers but Postfix's own Received (cleanup_milter.c)
+_TOP: Final = 0  # before all others, Postfix's own Received included, as policy's PREPEND does
 
 
 class Session:
