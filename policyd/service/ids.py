@@ -21,6 +21,8 @@ class Ids:
         """Start with a source of chance."""
         self._randbits = randbits
         self._last = 0
+        self._high = -1
+        self._start = ""
 
     def next(self, now: float) -> str:
         """Give the next id at a time in seconds since the epoch."""
@@ -28,9 +30,12 @@ class Ids:
         if value <= self._last:
             value = self._last + 1
         self._last = value
-        p = _PAIRS
-        return (
-            f"{p[value >> 50 & 1023]}{p[value >> 40 & 1023]}-"
-            f"{p[value >> 30 & 1023]}{p[value >> 20 & 1023]}-"
-            f"{p[value >> 10 & 1023]}{p[value & 1023]}"
-        )
+        high = value >> _TAIL_BITS
+        if high != self._high:  # the milliseconds' part stays the same for many ids of a busy time
+            self._high = high
+            p = _PAIRS
+            self._start = (
+                f"{p[high >> 30 & 1023]}{p[high >> 20 & 1023]}-"
+                f"{p[high >> 10 & 1023]}{p[high & 1023]}-"
+            )
+        return self._start + _PAIRS[value >> 10 & 1023] + _PAIRS[value & 1023]
