@@ -63,6 +63,7 @@ class Sink:
         # Of the writer alone: what is being written, and whether a line was left torn.
         self._pending = b""
         self._torn = False
+        self._choked = False
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Leave the writing to the loop from now on; call it on the loop's thread."""
@@ -89,8 +90,8 @@ class Sink:
                 self._octets += len(line)
                 wake = not self._busy
                 self._busy = True
-        if wake and not self._call(self._turn):
-            self._write_now()
+        if wake:
+            self._begin()
         if tell and not self._call(self._tell):
             self._tell()
 
@@ -125,18 +126,40 @@ class Sink:
             return False
         return True
 
+    def _begin(self) -> None:
+        """
+        See to it that what waits is written.
+
+        Another thread than the loop's, a milter callback, writes itself as long as there is room:
+        to wake the loop for each line would cost it more than the line.
+        """
+        if self._loop is not None and threading.get_ident() != self._thread:
+            if self._some() and not self._call(self._turn):
+                self._write_now()
+        elif not self._call(self._turn):
+            self._write_now()
+
     def _turn(self) -> None:
         """Write what fits into one turn of the loop, then wait for room or for the next turn."""
         loop, output = self._loop, self._output
-        if loop is None or output is None:
+        if loop is None or output is None or not self._some():
             return
+        if self._choked:
+            loop.add_writer(output.fileno(), self._there_is_room, loop, output)
+        else:
+            loop.call_soon(self._turn)
+
+    def _some(self) -> bool:
+        """Write what fits into a turn; true if some is left, `_choked` if for want of room."""
+        output = self._output
+        self._choked = False
         for _ in range(_WRITES_A_TURN):
-            if not self._take():
-                return
+            if output is None or not self._take():
+                return False
             if not self._put(output):
-                loop.add_writer(output.fileno(), self._there_is_room, loop, output)
-                return
-        loop.call_soon(self._turn)
+                self._choked = True
+                return True
+        return True
 
     def _there_is_room(self, loop: asyncio.AbstractEventLoop, output: Output) -> None:
         loop.remove_writer(output.fileno())
