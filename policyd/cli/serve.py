@@ -1,5 +1,6 @@
 """`policyd serve`: run in the foreground until a signal."""
 
+import os
 from pathlib import Path
 
 import click
@@ -27,3 +28,6 @@ def serve(config: Path) -> None:
     except (OSError, LookupError) as error:
         click.echo(f"policyd cannot serve: {error}", err=True)
         raise SystemExit(UNAVAILABLE) from error
+    if loaded.config.milter is not None:
+        # libmilter's threads outlive its main loop; the interpreter's end would wait for them
+        os._exit(0)

@@ -11,7 +11,7 @@ from policyd.rules.policy import Match, Policy, Question
 from policyd.service.context import FAILED
 from policyd.service.reply import FAULT
 from policyd.smtp.decision import Source, Verdict
-from policyd.smtp.stage import FrontEnd, Stage
+from policyd.smtp.stage import TRANSACTION, FrontEnd, Stage
 
 _REASONS: Final = {FrontEnd.POLICY: delegation.REASONS, FrontEnd.MILTER: milter.REASONS}
 
@@ -24,6 +24,9 @@ def issues_of(policy: Policy) -> tuple[Issue, ...]:
             found[_of_rule(question, match)] = None
         for issue in _of_nobody(question.front_end, question.stages[-1]):
             found[issue] = None
+    if FrontEnd.MILTER in policy.owners.values():
+        # a fault can be met in any callback, whether a rule decides its stage or not
+        found.update(dict.fromkeys(i for s in TRANSACTION for i in _of_nobody(FrontEnd.MILTER, s)))
     if FrontEnd.POLICY in policy.owners.values():
         # Postfix may ask at any stage, ours or not, and at one that we do not know
         for stage in (*Stage, ""):

@@ -179,6 +179,10 @@ class Service:
         future = asyncio.run_coroutine_threadsafe(self._decide_remote(asking), self.loop)
         return future.result()
 
+    def fault_milter(self, stage: Stage, attributes: Attributes, error: BaseException) -> Answer:
+        """Answer for a fault in the milter front end itself, at the stage that it was busy with."""
+        return self._apologize(FrontEnd.MILTER, (stage,), attributes, self.timer(), error)
+
     # both
 
     def trace(
@@ -315,18 +319,40 @@ class Service:
         )
 
     def _fault(self, asking: "_Asking", error: Exception) -> Answer:
-        """Answer for a fault of our own: 451 4.3.0, or nothing where that would lose mail."""
-        last = asking.question.stages[-1]
-        id_ = self._ids.next(asking.now)
-        self._log.event(
-            "error", "decision.failed", id=id_, stage=last, error=f"{type(error).__name__}: {error}"
+        question = asking.question
+        return self._apologize(
+            question.front_end, question.stages, asking.attributes, asking.started, error
         )
-        reason = f"fault: {type(error).__name__}"
-        if _is_local(asking.attributes) or _is_postmaster(last, asking.attributes):
-            decision = Decision(id_, Verdict.PASS, last, Source.ERROR, reason=reason)
-        else:
-            decision = Decision(id_, Verdict.DEFER, last, Source.ERROR, reply=FAULT, reason=reason)
-        return self._out(asking, decision)
+
+    def _apologize(
+        self,
+        front_end: FrontEnd,
+        stages: tuple[Stage, ...],
+        attributes: Attributes,
+        started: float,
+        error: BaseException,
+    ) -> Answer:
+        """
+        Answer for a fault of our own: 451 4.3.0, after which the client tries again.
+
+        A submission that did not come by SMTP would be retried for ever, and <postmaster> is never
+        refused (RFC 5321 section 4.5.1): both go on.
+        """
+        last = stages[-1]
+        id_ = self._ids.next(self._clock())
+        what = f"{type(error).__name__}: {error}"
+        self._log.event("error", "decision.failed", id=id_, stage=last, error=what)
+        spared = _is_local(attributes) or _is_postmaster(last, attributes)
+        decision = Decision(
+            id_,
+            Verdict.PASS if spared else Verdict.DEFER,
+            last,
+            Source.ERROR,
+            reply=None if spared else FAULT,
+            reason=f"fault: {type(error).__name__}",
+        )
+        wire = encode_action(decision) if front_end is FrontEnd.POLICY else b""
+        return Answer(front_end, decision, attributes, stages, started, wire)
 
 
 class _Asking:

@@ -10,6 +10,7 @@ callbacks are the process's and its main loop runs once, so each test of it need
 """
 
 import json
+import os
 import random
 import signal
 import sys
@@ -156,6 +157,7 @@ def main() -> None:
         started = time.monotonic()
         server.stop()
         recorder.line(stopped=not server.alive, seconds=time.monotonic() - started)
+        os._exit(0)  # as `policyd serve` does, and why
 
 
 if __name__ == "__main__":

@@ -17,6 +17,10 @@ class Service(Protocol):
         """Decide a stage under the policy that the session negotiated with."""
         ...
 
+    def fault_milter(self, stage: Stage, attributes: Attributes, error: BaseException) -> Answer:
+        """Answer for a fault of the front end's own."""
+        ...
+
     def written(self, answer: Answer) -> None:
         """Count and log an answer that is about to be given."""
         ...

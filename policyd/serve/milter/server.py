@@ -14,7 +14,6 @@ process (miltermodule.c, _report_exception).
 import contextlib
 import errno
 import os
-import random
 import socket
 import sys
 import threading
@@ -32,7 +31,6 @@ from policyd.rules.policy import Policy
 from policyd.serve.milter.door import Mta, Service
 from policyd.serve.milter.session import Session
 from policyd.serve.sockets import BACKLOG, Endpoint, Listener, open_listeners, parse_endpoint
-from policyd.service import Ids
 from policyd.service.reply import FAULT
 from policyd.smtp.stage import FrontEnd, Stage
 
@@ -81,7 +79,6 @@ class MilterServer:
         self._thread = threading.Thread(target=self._run, name="milter", daemon=True)
         self._planned: tuple[Policy, Plan] | None = None
         self._here = threading.local()  # pymilter gives each connection its own thread state
-        self._ids = Ids(random.getrandbits)  # names, not secrets
 
     def start(self) -> None:
         """
@@ -162,7 +159,7 @@ class MilterServer:
             if offered & _NAME_MACROS:
                 for step, names in planned.named.items():
                     mta.setsymlist(step, names)
-            session = Session(self._service, policy, planned, self._new_id)
+            session = Session(self._service, policy, planned)
             self._here.session = session
             self._service.connected(FrontEnd.MILTER, 1)
             mta.setpriv(session)
@@ -243,9 +240,6 @@ class MilterServer:
             return False
         session.undecodable(raw)
         return True
-
-    def _new_id(self) -> str:
-        return self._ids.next(time.time())
 
 
 def _hand_over(listener: Listener, endpoint: Endpoint) -> Callable[[], None]:

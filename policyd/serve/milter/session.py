@@ -7,8 +7,7 @@ the other, but on changing threads (libmilter's worker pool), so its state is in
 It never holds pymilter's context: that would be a cycle which Python cannot collect.
 """
 
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Final
 
 from policyd.protocol.milter import (
@@ -35,8 +34,6 @@ from policyd.protocol.milter.macros import read
 from policyd.rules.policy import Policy
 from policyd.serve.milter.door import Mta, Service
 from policyd.service import Answer
-from policyd.service.reply import FAULT
-from policyd.smtp.decision import Decision, Source, Verdict
 from policyd.smtp.stage import FrontEnd, Stage
 
 _SESSION: Final = (Stage.CONNECT, Stage.HELO)
@@ -48,14 +45,11 @@ _TOP: Final = 0  # before all others, Postfix's own Received included, as policy
 class Session:
     """The callbacks of one connection; each gives the status to return."""
 
-    def __init__(
-        self, service: Service, policy: Policy, plan: Plan, new_id: Callable[[], str]
-    ) -> None:
-        """Start under a policy and the plan that was negotiated for it; ids are for faults."""
+    def __init__(self, service: Service, policy: Policy, plan: Plan) -> None:
+        """Start under a policy and the plan that was negotiated for it."""
         self.plan = plan
         self._service = service
         self._policy = policy
-        self._new_id = new_id
         self._questions = policy.milter
         self._client: dict[str, object] = {}
         self._local = False
@@ -162,33 +156,15 @@ class Session:
         self._broken = error
 
     def fault(self, mta: Mta, stage: Stage, error: BaseException) -> Status:
-        """
-        Answer for a fault of our own: 451 4.3.0, which Postfix has the client try again.
-
-        A submission that did not come by SMTP would be retried for ever, and the recipient
-        <postmaster> is never refused (RFC 5321 section 4.5.1): both go on.
-        """
-        self._service.protocol_error(
-            FrontEnd.MILTER, "internal", stage=str(stage), error=repr(error)
-        )
+        """Answer for a fault of our own, as the service answers for one of a decision."""
         attributes = {**self._client, **self._message}
         if stage is Stage.RCPT:
             attributes["recipient"] = self._recipient
-        postmaster = stage is Stage.RCPT and self._recipient.lower() == "postmaster"
-        spared = self._local or postmaster
-        decision = Decision(
-            self._new_id(),
-            Verdict.PASS if spared else Verdict.DEFER,
-            stage,
-            Source.ERROR,
-            reply=None if spared else FAULT,
-            reason=f"fault: {type(error).__name__}",
-        )
-        if postmaster:
+        answer = self._service.fault_milter(stage, attributes, error)
+        outcome = milter_answer(answer.decision)
+        if stage is Stage.RCPT and outcome.status is Status.CONTINUE:
             self._recipients.append(self._recipient)
-        started = time.perf_counter()
-        answer = Answer(FrontEnd.MILTER, decision, attributes, (stage,), started)
-        return self._give(mta, answer, milter_answer(decision))
+        return self._give(mta, answer, outcome)
 
     def _decide(self, mta: Mta, stage: Stage) -> Status:
         answer = self._ask(mta, stage)
