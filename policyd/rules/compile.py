@@ -10,6 +10,7 @@ namespace (see emit).
 
 import dataclasses
 import itertools
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Final, cast
 
@@ -107,6 +108,7 @@ class _Plan:
         self.remote = any(check.remote for tree in conditions for check in nodes.checks_of(tree))
         self.facts: frozenset[str] = frozenset().union(*map(nodes.facts_of, conditions))
         self.named: frozenset[str] = frozenset().union(*map(nodes.named_facts, conditions))
+        self.once = _named_once(conditions, self.blocks)
         self._accepted: dict[int, Match] = {}
 
     def accepted(self, match: Match) -> Match:
@@ -133,6 +135,28 @@ class _Plan:
         return self.facts | (shown & FACTS.keys())
 
 
+def _named_once(
+    conditions: Sequence[nodes.Node], blocks: Sequence[tuple[Stage, bool, Sequence[Rule]]]
+) -> frozenset[str]:
+    """Give the facts that are named once; carried rules of rcpt are written more than once."""
+    counts = Counter(
+        node.name
+        for tree in conditions
+        for node in nodes.walk(tree)
+        if type(node) is nodes.FactNode
+    )
+    repeated = {
+        name
+        for stage, carried, block in blocks
+        for rule in block
+        if stage is Stage.RCPT and carried and rule.condition is not None
+        for name in nodes.named_facts(rule.condition)
+    }
+    # what others are derived from is a local anyway
+    bases = {"sender", "recipient"} & counts.keys()
+    return frozenset(name for name, n in counts.items() if n == 1) - repeated - bases
+
+
 def _up_to(last: Stage) -> tuple[Stage, ...]:
     """Give the stages that come before one in its session, and itself."""
     if last not in TRANSACTION:
@@ -149,7 +173,7 @@ class _Writer:
         self._is_traced = traced
         self._counter = itertools.count()
         self._numbered: list[tuple[int, nodes.Node]] = []
-        self._emitter = Emitter(self._namespace, self._number if traced else None)
+        self._emitter = Emitter(self._namespace, plan.once, self._number if traced else None)
         self._lines: list[str] = []
         self.traced: list[TracedRule] = []
 
@@ -176,7 +200,7 @@ class _Writer:
             # <postmaster> without a domain is never refused (RFC 5321 section 4.5.1)
             self._line(1, "if a.get('recipient', '').lower() == 'postmaster':")
             self._line(2, "return None")
-        for line in assignments(plan.named):
+        for line in assignments(plan.named, plan.once):
             self._line(1, line)
         top = len(self._lines)
         for stage, carried, block in plan.blocks:

@@ -116,9 +116,9 @@ class Namespace:
         return name
 
 
-def assignments(facts: frozenset[str]) -> list[str]:
-    """Give the lines that read facts into locals; an address before what is derived from it."""
-    wanted = set(facts) | {_BASE[name] for name in facts if name in _BASE}
+def assignments(facts: frozenset[str], once: frozenset[str] = frozenset()) -> list[str]:
+    """Give the lines that read facts, but those in `once`, into locals; addresses come first."""
+    wanted = (set(facts) - once) | {_BASE[name] for name in facts if name in _BASE}
     ordered = sorted(wanted, key=lambda name: (name in _BASE, name))
     return [f"f_{name} = {_reading(name)}" for name in ordered if name != "score"]
 
@@ -135,10 +135,18 @@ class Emitter:
     """Gives conditions as source; with `number` given, every node is traced under its number."""
 
     def __init__(
-        self, namespace: Namespace, number: Callable[[nodes.Node], int] | None = None
+        self,
+        namespace: Namespace,
+        once: frozenset[str],
+        number: Callable[[nodes.Node], int] | None = None,
     ) -> None:
-        """Share a namespace with the rest of the function that the conditions become part of."""
+        """
+        Share a namespace with the rest of the function that the conditions become part of.
+
+        Facts in `once` are named once only: they are read where they stand, if that is reached.
+        """
         self._namespace = namespace
+        self._once = once
         self._number = number
         self._keys: dict[str, str] = {}
 
@@ -159,7 +167,9 @@ class Emitter:
             case nodes.Literal(value=value):
                 return self._namespace.add("k", value)
             case nodes.FactNode(name=name):
-                return "score" if name == "score" else f"f_{name}"
+                if name == "score":
+                    return name
+                return _reading(name) if name in self._once else f"f_{name}"
             case nodes.Both(word=word, parts=parts):
                 return "(" + f" {word} ".join(map(self.source, parts)) + ")"
             case nodes.Not(part=part):
@@ -200,10 +210,9 @@ class Emitter:
 
     def _member(self, node: nodes.Member) -> str:
         container = self._namespace.add("l", node.container)
-        if self._number is None and isinstance(node.item, nodes.FactNode):
-            direct = self._look_up(node, node.item.name, container)
-            if direct:
-                return direct
+        direct = self._look_up(node, container) if self._number is None else ""
+        if direct:
+            return direct
         item = self.source(node.item)
         if not node.negated:
             return f"{container}.{node.method}({item})"
@@ -211,15 +220,18 @@ class Emitter:
             return f"(not {container}.{node.method}({item}) and {self._plain(node.item)} != '')"
         return f"(not {container}.{node.method}({item}))"
 
-    def _look_up(self, node: nodes.Member, fact: str, container: str) -> str:
+    def _look_up(self, node: nodes.Member, container: str) -> str:
         """
         Look a fact up in a list without calling it; empty where that cannot be.
 
         What a fact is found under is worked out once, however many lists are asked about it.
         """
-        held = node.container
+        held, item = node.container, node.item
         if not isinstance(held, NamedList) or Kind.PATTERNS in held.kinds:
             return ""
+        if not isinstance(item, nodes.FactNode) or item.name in self._once:
+            return ""
+        fact = item.name
         sign = "" if node.negated else "not "
         match node.method:
             case "holds_mail":
