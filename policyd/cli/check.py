@@ -11,7 +11,7 @@ from rich.table import Table
 
 from policyd.cli.configured import CONFIGURATION, config_option
 from policyd.config.policy import Loaded, load_policy
-from policyd.prove.effects import Effect, Failure, effects, failures
+from policyd.prove.effects import Effect, Failure, Seen, effects, failures
 from policyd.prove.wiring import main_cf
 from policyd.service import count_series
 
@@ -95,15 +95,17 @@ def _replies(found: tuple[Effect, ...]) -> Table:
         rule = effect.rule + (" (shadow)" if effect.mode == "shadow" else "")
         for i, seen in enumerate(effect.seen or (None,)):
             first = (rule, effect.stage, effect.front_end, effect.written) if i == 0 else ("",) * 4
-            where, what = (
-                ("", "") if seen is None else (seen.asked_at, _what(seen.lines, seen.effect))
-            )
+            where, what = ("", "") if seen is None else (_where(seen), _what(seen))
             table.add_row(*map(escape, (*first, where, what)))
     return table
 
 
-def _what(lines: tuple[str, ...], effect: str) -> str:
-    return "\n".join((*lines, *((effect,) if effect else ()))) or "nothing of it"
+def _where(seen: Seen) -> str:
+    return f"{seen.asked_at}, {seen.restriction} list" if seen.restriction else seen.asked_at
+
+
+def _what(seen: Seen) -> str:
+    return "\n".join((*seen.lines, *((seen.effect,) if seen.effect else ()))) or "nothing of it"
 
 
 def _failures(found: tuple[Failure, ...]) -> Table:

@@ -2,20 +2,21 @@
 
 import time
 from collections.abc import Iterable, Mapping
-from enum import StrEnum
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final
 
 import click
 import msgspec
 
 from policyd.cli.configured import config_option, load_or_exit
 from policyd.facts.table import FACTS, FactType
+from policyd.protocol.delegation import STATES, ProtocolError, Request, read_context
 from policyd.prove.explain import Asking, Explanation, RuleTrace, UndecidedError, why
 from policyd.prove.explain import explain as explain_request
+from policyd.rules.policy import AT_RCPT
 from policyd.service import Settings
 from policyd.smtp.decision import Mode
-from policyd.smtp.stage import RestrictionList, Stage
+from policyd.smtp.stage import Stage
 
 _OTHER: Final = ("stage", "list", "header", "attachment", "recipients")
 _SEVERAL: Final = {"header": "headers", "attachment": "attachments", "recipients": "recipients"}
@@ -37,9 +38,9 @@ def explain(
     r"""
     Decide one request and show which rule answers, why, and what the client will see.
 
-    NAME is a fact, by Postfix's attribute name; or stage (which stage to decide; without it, all
-    that a request at RCPT decides), list (which restriction list asks). For end-of-data,
-    recipients=, header='Name: value' and attachment= may stand several times.
+    NAME is an attribute of a policy request, or another fact. protocol_state tells where Postfix
+    asks (RCPT without it), and policy_context more, as in main.cf; stage= and list= are short for
+    it. For end-of-data, recipients=, header='Name: value' and attachment= may stand several times.
 
     \b
     policyd explain client_address=198.51.100.1 sender=a@example.net recipient=b@example.org
@@ -51,7 +52,7 @@ def explain(
         found = explain_request(
             loaded.policy_in_force,
             attributes,
-            _asking(named, hostname, delay_reject=delay_reject),
+            _asking(attributes, named, hostname, delay_reject=delay_reject),
             settings=Settings(
                 decision_timeout=loaded.config.server.decision_timeout,
                 utf8=loaded.config.replies.utf8,
@@ -80,6 +81,8 @@ def _read(words: Iterable[str]) -> tuple[dict[str, object], dict[str, str]]:
             several.setdefault(_SEVERAL[name], []).append(_item(name, value))
         elif name in ("stage", "list"):
             named[name] = value
+        elif name == "request":
+            continue  # a captured request begins with it
         elif name in FACTS:
             attributes[name] = _value(name, value)
         else:
@@ -104,31 +107,31 @@ def _value(name: str, value: str) -> object:
     return value
 
 
-def _asking(named: Mapping[str, str], hostname: str, *, delay_reject: bool) -> Asking:
-    stage = _choice("stage", named, Stage)
-    restriction = _choice("list", named, RestrictionList)
-    if stage is None:
-        return Asking(Stage.RCPT, restriction=restriction, hostname=hostname)
-    return Asking(
-        stage,
-        alone=True,
-        restriction=restriction,
-        delay_reject=delay_reject,
-        hostname=hostname,
-    )
+def _asking(
+    attributes: dict[str, object], named: Mapping[str, str], hostname: str, *, delay_reject: bool
+) -> Asking:
+    """Read what is asked as the front end does, from protocol_state and policy_context."""
+    stage = named.get("stage", "")
+    if stage and stage not in set(Stage):
+        raise click.UsageError(f"there is no stage {stage}; known: {', '.join(Stage)}")
+    state = str(attributes.get("protocol_state") or _state_for(stage, delay_reject=delay_reject))
+    context = [str(attributes.get("policy_context", ""))]
+    context += [f"{name}={value}" for name, value in named.items()]
+    texts = {name: value for name, value in attributes.items() if isinstance(value, str)}
+    texts["policy_context"] = ";".join(filter(None, context))
+    reached = STATES.get(state)
+    asked = read_context(Request(texts, reached, state))
+    if isinstance(asked, ProtocolError) or reached is None:
+        raise click.UsageError(str(asked))
+    attributes.update(texts)
+    return Asking(asked, reached, hostname)
 
 
-_Choice = TypeVar("_Choice", bound=StrEnum)
-
-
-def _choice(name: str, named: Mapping[str, str], kind: type[_Choice]) -> _Choice | None:
-    if name not in named:
-        return None
-    try:
-        return kind(named[name])
-    except ValueError as error:
-        known = ", ".join(kind)
-        raise click.UsageError(f"there is no {name} {named[name]}; known: {known}") from error
+def _state_for(stage: str, *, delay_reject: bool) -> str:
+    """Give the protocol_state at which Postfix asks for a stage."""
+    if not stage or (delay_reject and stage in AT_RCPT):
+        return "RCPT"
+    return next(state for state, reached in STATES.items() if reached == stage)
 
 
 def _lines(found: Explanation) -> Iterable[str]:

@@ -10,7 +10,7 @@ from policyd.rules import nodes
 from policyd.rules.policy import Match, Policy, Rule
 from policyd.smtp.decision import Decision, Mode, Source
 from policyd.smtp.reply import Reply
-from policyd.smtp.stage import FrontEnd, Stage
+from policyd.smtp.stage import FrontEnd, RestrictionList, Stage
 
 _SAMPLE: Final[Attributes] = {
     "client_name": "client",
@@ -26,9 +26,10 @@ _DELAYED: Final = frozenset({Stage.CONNECT, Stage.HELO, Stage.MAIL})
 
 
 class Seen(msgspec.Struct, frozen=True):
-    """What the client sees, and where Postfix asks for it to be so."""
+    """What the client sees, where Postfix asks at that stage, and by that list if by one."""
 
     asked_at: Stage
+    restriction: RestrictionList | None
     lines: tuple[str, ...]
     effect: str
     notes: tuple[str, ...]
@@ -60,21 +61,21 @@ def effects(policy: Policy) -> tuple[Effect, ...]:
 
 
 def _effect(rule: Rule, front_end: FrontEnd) -> Effect:
-    asked = [rule.stage]
-    if front_end is FrontEnd.POLICY and rule.stage in _DELAYED:
-        asked = [Stage.RCPT, rule.stage]  # smtpd_delay_reject = yes, then no
-    seen = () if rule.goes_on else tuple(_seen(rule, front_end, stage) for stage in asked)
+    settings = [Setting(front_end, rule.stage)]
+    if front_end is FrontEnd.POLICY:
+        settings = [Setting(front_end, rule.stage, usual_list(rule.stage))]
+        if rule.stage in _DELAYED:  # asked by the one line in smtpd_recipient_restrictions
+            settings.insert(0, Setting(front_end, Stage.RCPT, RestrictionList.RECIPIENT))
+    seen = () if rule.goes_on else tuple(_seen(rule, setting) for setting in settings)
     return Effect(
         rule.name, rule.stage, front_end, rule.match.mode, " ".join(rule.source.then.split()), seen
     )
 
 
-def _seen(rule: Rule, front_end: FrontEnd, stage: Stage) -> Seen:
-    restriction = usual_list(rule.stage) if front_end is FrontEnd.POLICY else None
-    setting = Setting(front_end, stage, restriction)
+def _seen(rule: Rule, setting: Setting) -> Seen:
     found = predict(_decision(rule.match), _SAMPLE, setting)
     lines = tuple(f"{line.at}: {line}" for line in found.lines)
-    return Seen(stage, lines, found.effect, found.notes)
+    return Seen(setting.stage, setting.restriction, lines, found.effect, found.notes)
 
 
 def _decision(match: Match) -> Decision:

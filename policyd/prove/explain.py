@@ -12,12 +12,12 @@ import msgspec
 
 from policyd.facts.table import Attributes
 from policyd.observe.log import Level
-from policyd.protocol.delegation import action
-from policyd.protocol.postfix import Prediction, Setting, predict, usual_list
-from policyd.rules.policy import AT_RCPT, Policy, Question, Traced, TracedRule
+from policyd.protocol.delegation import Asked, action
+from policyd.protocol.postfix import Prediction, Setting, predict
+from policyd.rules.policy import Policy, Question, Traced, TracedRule
 from policyd.service import Ids, Service, Settings
 from policyd.smtp.decision import Decision, Mode, Source
-from policyd.smtp.stage import FrontEnd, RestrictionList, Stage
+from policyd.smtp.stage import FrontEnd, Stage
 
 NOT_EVALUATED: Final = "not evaluated"
 """Stands for the value of a part that evaluation did not come to."""
@@ -25,17 +25,13 @@ NOT_EVALUATED: Final = "not evaluated"
 
 class Asking(msgspec.Struct, frozen=True):
     """
-    What is explained.
+    What is explained: what is asked, and `state`, the stage at which Postfix asks it.
 
-    `stage` is the one to decide; unless `alone`, a request at RCPT decides the earlier ones too.
-    `restriction` is the list that asks, None for the one usual for the stage. With `delay_reject`
-    Postfix asks for connect, helo and mail at RCPT (smtpd_delay_reject).
+    `hostname` is Postfix's myhostname, which it says in some replies.
     """
 
-    stage: Stage
-    alone: bool = False
-    restriction: RestrictionList | None = None
-    delay_reject: bool = True
+    asked: Asked
+    state: Stage
     hostname: str = "mx.example.org"
 
 
@@ -84,19 +80,15 @@ def explain(
     policy: Policy, attributes: Attributes, asking: Asking, *, settings: Settings, now: float
 ) -> Explanation:
     """Decide one request at `now` (seconds since the epoch); UndecidedError if nobody would."""
-    question = _question(policy, attributes, asking)
+    question = _question(policy, attributes, asking.asked)
     silent = _Silent()
     service = Service(policy, silent, silent, Ids(random.getrandbits), settings, clock=lambda: now)
-    restriction, state = None, asking.stage
-    if question.front_end is FrontEnd.POLICY:
-        restriction = asking.restriction or usual_list(asking.stage)
-        if asking.stage in AT_RCPT and asking.delay_reject:
-            state = Stage.RCPT
+    restriction = asking.asked.restriction if question.front_end is FrontEnd.POLICY else None
     answer, traced, values = service.trace(
-        question, attributes, restriction=restriction, state=state
+        question, attributes, restriction=restriction, state=asking.state
     )
     decision = answer.decision
-    setting = Setting(question.front_end, state, restriction, asking.hostname)
+    setting = Setting(question.front_end, asking.state, restriction, asking.hostname)
     return Explanation(
         front_end=question.front_end,
         stages=question.stages,
@@ -107,17 +99,17 @@ def explain(
     )
 
 
-def _question(policy: Policy, attributes: Attributes, asking: Asking) -> Question:
-    local = attributes.get("local_submission") is True
-    owner = policy.owners.get(asking.stage)
+def _question(policy: Policy, attributes: Attributes, asked: Asked) -> Question:
+    owner = policy.owners.get(asked.stage)
     question = None
     if owner is FrontEnd.MILTER:
-        question = (policy.local if local else policy.milter).get(asking.stage)
+        local = attributes.get("local_submission") is True
+        question = (policy.local if local else policy.milter).get(asked.stage)
     if question is None:
-        question = policy.asked(asking.stage, alone=asking.alone)
+        question = policy.asked(asked.stage, alone=asked.alone)
     if question is None:
         who = "no front end decides it" if owner is None else f"the {owner} has no rule for it"
-        raise UndecidedError(f"nothing is decided at {asking.stage}: {who}")
+        raise UndecidedError(f"nothing is decided at {asked.stage}: {who}")
     return question
 
 

@@ -11,6 +11,7 @@ from policyd.protocol.delegation.requests import (
     ATTRIBUTES,
     MAX_REQUEST,
     SINCE,
+    STATES,
     Request,
     RequestParser,
 )
@@ -20,6 +21,7 @@ __all__ = [
     "MAX_REQUEST",
     "REASONS",
     "SINCE",
+    "STATES",
     "Asked",
     "ProtocolError",
     "Reason",

@@ -66,7 +66,7 @@ derives, such as `service` or `score`.
 _READ: Final = ATTRIBUTES | {"request"}
 _REQUEST: Final = "smtpd_access_policy"
 
-_STAGES: Final[Mapping[str, Stage]] = {
+STATES: Final[Mapping[str, Stage]] = {
     "CONNECT": Stage.CONNECT,
     "HELO": Stage.HELO,
     "EHLO": Stage.HELO,
@@ -77,6 +77,7 @@ _STAGES: Final[Mapping[str, Stage]] = {
     "VRFY": Stage.VRFY,
     "ETRN": Stage.ETRN,
 }
+"""The stage of each protocol_state (SMTPD_POLICY_README)."""
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -177,7 +178,7 @@ def _parse(text: str) -> Request:
         if value:
             attributes[name] = _from_xtext(value)
     state = attributes.get("protocol_state", "")
-    return Request(attributes, _STAGES.get(state), state)
+    return Request(attributes, STATES.get(state), state)
 
 
 def _diagnose(text: str) -> ProtocolError:
