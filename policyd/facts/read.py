@@ -15,6 +15,9 @@ import idna
 _DIGITS: Final = 18  # more than any count or size Postfix can send; int() of a long text is slow
 _LITERAL: Final = re.compile(r"\[.*\]|[0-9.]+|[0-9a-f]*:[0-9a-f:.]*", re.IGNORECASE)
 
+_OCTET: Final = r"(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
+_IPV4: Final = re.compile(rf"{_OCTET}(?:\.{_OCTET}){{3}}", re.ASCII)
+
 
 def text(value: object) -> str:
     """Read a text; empty if absent."""
@@ -67,18 +70,21 @@ def domain_part(address: str) -> str:
 
 def ip(value: object) -> str:
     """Read an IP address in canonical form, IPv4-mapped IPv6 as IPv4; empty if it is none."""
-    return _ip(value) if isinstance(value, str) else ""
+    if not isinstance(value, str):
+        return ""
+    if _IPV4.fullmatch(value) is not None:
+        return value
+    return _ipv6(value) if ":" in value else ""
 
 
 @lru_cache(maxsize=16384)
-def _ip(value: str) -> str:
+def _ipv6(value: str) -> str:
     try:
-        address = ipaddress.ip_address(value)
+        address = ipaddress.IPv6Address(value)
     except ValueError:
         return ""
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
-        return str(address.ipv4_mapped)
-    return str(address)
+    mapped = address.ipv4_mapped
+    return str(address if mapped is None else mapped)
 
 
 def is_address_literal(helo_name: str) -> bool:

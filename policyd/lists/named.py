@@ -74,7 +74,6 @@ class NamedList:
         return snapshot.patterns is not None and snapshot.patterns.match(value)
 
 
-@lru_cache(maxsize=4096)
 def mail_keys(address: str, delimiters: str) -> tuple[str, ...]:
     """
     Give the entries that an address, given as facts.read.mail does, is found under.
@@ -84,10 +83,13 @@ def mail_keys(address: str, delimiters: str) -> tuple[str, ...]:
     local, at, domain = address.rpartition("@")
     if not at:
         return (address, without_extension(domain, delimiters))
-    return (address, f"{without_extension(local, delimiters)}@{domain}", f"@{domain}")
+    plain = without_extension(local, delimiters)
+    if plain == local:
+        return (address, at + domain)
+    return (address, plain + at + domain, at + domain)
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=16384)
 def domain_keys(name: str) -> tuple[str, ...]:
     """
     Give the entries that a domain, given as facts.read.domain does, is found under.
@@ -110,10 +112,9 @@ def without_extension(local: str, delimiters: str) -> str:
     Its own addresses are never split, nor with `-` the owner-list and list-request
     (owner_request_special, postconf(5)).
     """
-    if local in _NEVER_SPLIT:
+    cut = min((end for end in map(local.find, delimiters) if end >= 0), default=0)
+    if cut == 0 or local in _NEVER_SPLIT:
         return local
     if "-" in delimiters and (local.startswith("owner-") or local.endswith("-request")):
         return local
-    ends = [end for end in map(local.find, delimiters) if end >= 0]
-    cut = min(ends, default=0)
-    return local[:cut] if cut > 0 else local
+    return local[:cut]

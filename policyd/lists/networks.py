@@ -7,7 +7,6 @@ that takes a sixth of the memory of a radix tree (py-radix) and less than half i
 """
 
 import socket
-from functools import lru_cache
 
 from policyd.lists.buckets import Buckets, Keys, pieces_of
 from policyd.lists.entries import Network
@@ -60,7 +59,6 @@ class Networks:
         return sum(len(keys) for ordered in self._ordered.values() for _, keys in ordered)
 
 
-@lru_cache(maxsize=16384)
 def number_of(address: str) -> tuple[int, int]:
     """Give an address's version and number; -1, which no network holds, of what is none."""
     version, family = (6, socket.AF_INET6) if ":" in address else (4, socket.AF_INET)

@@ -16,7 +16,7 @@ from policyd.lists.entries import EntryError
 
 _MEMORY: Final = 64 << 20  # octets for a list's automaton, which RE2 builds as texts come
 
-_REMEMBERED: Final = 2048  # answers a list keeps
+_REMEMBERED: Final = 8192  # answers a list keeps
 
 _MENDS: Final = (
     (
