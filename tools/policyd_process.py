@@ -22,6 +22,10 @@ STOP_WITHIN: Final = 20.0
 Labels = tuple[tuple[str, str], ...]
 
 
+class PolicydProcessError(Exception):
+    """policyd does not serve; says so with its log."""
+
+
 class PolicydProcess:
     """
     A running `policyd serve`; used as a context manager it is ready within.
@@ -38,7 +42,7 @@ class PolicydProcess:
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
-        """Start, and wait until it is ready; RuntimeError with its log if it is not."""
+        """Start, and wait until it is ready; PolicydProcessError if it is not."""
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
                 [COMMAND, "serve", "-c", str(self.configuration)], stdout=log, stderr=log
@@ -47,7 +51,7 @@ class PolicydProcess:
         while not self.ready():
             if self._process.poll() is not None or time.monotonic() > deadline:
                 self._process.kill()
-                raise RuntimeError(f"policyd does not serve:\n{self.log.read_text()}")
+                raise PolicydProcessError(f"policyd does not serve:\n{self.log.read_text()}")
             time.sleep(0.05)
         return self
 
@@ -100,8 +104,9 @@ class PolicydProcess:
         }
 
     def decisions(self) -> list[dict[str, Any]]:
-        """Read the decisions in its log, which has to be JSON."""
-        lines = map(msgspec.json.decode, self.log.read_bytes().splitlines())
+        """Read the decisions in its log, which has to be JSON; a line half written is left out."""
+        whole = self.log.read_bytes().rpartition(b"\n")[0]
+        lines = map(msgspec.json.decode, whole.splitlines())
         return [line for line in lines if line.get("event") == "decision"]
 
 

@@ -58,13 +58,16 @@ def parse_text(text: str) -> tuple[str, ast.expr]:
 
 
 def _unreadable(line: str, error: Exception) -> FaultError:
-    """Say why Python's parser could not read a condition, as far as it tells."""
-    if re.search(r"[^=!<>]=[^=]", _STRING.sub("''", line)):
+    """Say why Python's parser could not read a condition; in our words where its differ by age."""
+    bare = _STRING.sub("''", line)
+    if re.search(r"[^=!<>]=[^=]", bare):
         return FaultError("a single = in the condition", "write == to compare")
-    if isinstance(error, tokenize.TokenError):
-        return FaultError(
-            "the condition ends too early", "close every parenthesis, bracket and quote"
-        )
+    opened = sum(map(bare.count, "([{")) - sum(map(bare.count, ")]}"))
+    if opened > 0 or bare.replace("''", "").count("'") or bare.count('"'):
+        what = "the condition ends too early"
+        return FaultError(what, "close every parenthesis, bracket and quote")
+    if opened < 0:
+        return FaultError("a parenthesis or bracket is closed twice", "take one out")
     said = error.msg if isinstance(error, SyntaxError) else str(error)
     return FaultError(f"the condition cannot be read: {said}", f"look at: {line[:80]}")
 
@@ -75,12 +78,15 @@ def _refuse_tokens(line: str) -> None:
     for token in tokenize.generate_tokens(io.StringIO(line).readline):
         if token.type == tokenize.COMMENT:
             raise FaultError("a comment inside a condition", "write it above, as a TOML comment")
-        if token.type == tokenize.STRING:
+        # Python 3.12 divides f-strings into tokens of their own
+        if token.type in (tokenize.STRING, getattr(tokenize, "FSTRING_START", None)):
             if before == tokenize.STRING:
                 raise FaultError("two strings side by side", "put an operator between them")
-            if token.string.lstrip("rR")[0] not in "'\"":
-                raise FaultError(f"the string {token.string}", "write it without a prefix, or r''")
-            if token.string.lstrip("rR")[:3] in ("'''", '"""'):
+            prefix = re.split("['\"]", token.string, maxsplit=1)[0]
+            if prefix not in ("", "r", "R"):
+                what = f"a string with {prefix} before it"
+                raise FaultError(what, "write it without a prefix, or r''")
+            if token.string[len(prefix) :][:3] in ("'''", '"""'):
                 raise FaultError("a triple-quoted string", "one quote is enough")
         before = token.type
 

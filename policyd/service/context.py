@@ -6,6 +6,8 @@ from collections.abc import Awaitable, Callable, Generator
 from threading import Lock
 from typing import Final, Protocol, cast
 
+import msgspec
+
 from policyd.checks.interface import Answer, Check, CheckFailedError
 from policyd.facts.table import Attributes
 from policyd.rules.policy import Match
@@ -40,30 +42,26 @@ def hand_over() -> Generator[None, None, None]:
     yield
 
 
-class DecisionContext:
+class DecisionContext(msgspec.Struct):
     """
-    The state of one decision (rules.policy.Context).
+    The state of one decision (rules.policy.Context), begun at `now`.
 
     All remote checks together may take `decision_timeout` seconds. Checks that are not remote run
     under the service's lock, since milter callbacks decide on threads of their own.
     """
 
-    __slots__ = ("_deadline", "_notes", "failures", "hits", "now", "score", "trace", "values")
-
-    def __init__(self, now: float, notes: Notes) -> None:
-        """Start a decision at `now`, in seconds since the epoch."""
-        self.now = now
-        self.score: float = 0
-        self.hits: list[Match] = []
-        self.trace: dict[int, object] = {}
-        self.values: dict[str, str] = {}
-        self.failures: list[str] = []
-        self._deadline: float | None = None
-        self._notes = notes
+    now: float
+    notes: Notes
+    score: float = 0
+    hits: list[Match] = []
+    trace: dict[int, object] = {}
+    values: dict[str, str] = {}
+    failures: list[str] = []
+    deadline: float | None = None
 
     def ask(self, check: Check, attributes: Attributes, *arguments: object) -> object:
         """Make a check that answers at once."""
-        notes = self._notes
+        notes = self.notes
         started = notes.timer()
         try:
             with notes.lock:
@@ -75,13 +73,13 @@ class DecisionContext:
 
     async def ask_remote(self, check: Check, attributes: Attributes, *arguments: object) -> object:
         """Make a remote check within what is left of the decision's time."""
-        notes = self._notes
-        if self._deadline is None:
-            self._deadline = notes.timer() + notes.decision_timeout
+        notes = self.notes
+        if self.deadline is None:
+            self.deadline = notes.timer() + notes.decision_timeout
             await hand_over()
         started = notes.timer()
         try:
-            async with asyncio.timeout(max(0.0, self._deadline - started)):
+            async with asyncio.timeout(max(0.0, self.deadline - started)):
                 answer = await cast("Awaitable[Answer]", check.ask(attributes, *arguments))
         except (CheckFailedError, TimeoutError) as error:
             notes.checked(check.name, FAILED, notes.timer() - started)
@@ -92,11 +90,11 @@ class DecisionContext:
         return self._found(check, answer, started)
 
     def _found(self, check: Check, answer: Answer, started: float) -> object:
-        self._notes.checked(check.name, answer.result, self._notes.timer() - started)
+        self.notes.checked(check.name, answer.result, self.notes.timer() - started)
         self.values.update(answer.values)
         return answer.value
 
     def failed(self, match: Match, failure: CheckFailedError) -> None:
         """Take note that a rule's check could not be made; its on_error says what then."""
         self.failures.append(f"{match.rule}: {failure}")
-        self._notes.check_failed(match.rule, str(failure))
+        self.notes.check_failed(match.rule, str(failure))

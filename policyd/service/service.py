@@ -62,7 +62,7 @@ class Memory:
         return True
 
 
-class Answer(msgspec.Struct, frozen=True):
+class Answer(msgspec.Struct, frozen=True, gc=False):
     """A decision on its way out; `wire` is a policy answer, `started` a reading of the timer."""
 
     front_end: FrontEnd
@@ -143,8 +143,15 @@ class Service:
         question = self.policy.asked(asked.stage, alone=asked.alone)
         if question is None:
             return self.decline(asked.stage, request.attributes)
-        asking = _Asking(question, request.attributes, self.timer(), self._clock())
-        asking.restriction, asking.memory, asking.state = asked.restriction, memory, request.stage
+        asking = _Asking(
+            question,
+            request.attributes,
+            self.timer(),
+            self._clock(),
+            asked.restriction,
+            memory,
+            request.stage,
+        )
         if question.remote:
             return self._decide_remote(asking)
         return self._decide(asking)
@@ -195,8 +202,8 @@ class Service:
     ) -> tuple[Answer, Traced, Mapping[int, object]]:
         """Decide a question with every step kept; the answer is for showing, not for writing."""
         traced = question.trace()
-        asking = _Asking(question, attributes, self.timer(), self._clock())
-        asking.restriction, asking.state = restriction, state
+        started, now = self.timer(), self._clock()
+        asking = _Asking(question, attributes, started, now, restriction, state=state)
         context = DecisionContext(asking.now, self)
         try:
             found = traced.ask(attributes, context)
@@ -257,26 +264,33 @@ class Service:
             return self._fault(asking, error)
 
     def _answer(self, asking: "_Asking", match: Match | None, context: DecisionContext) -> Answer:
-        decision = self._decision(asking, match, context)
-        return self._out(asking, decision)
-
-    def _decision(
-        self, asking: "_Asking", match: Match | None, context: DecisionContext
-    ) -> Decision:
-        id_ = self._ids.next(asking.now)
-        last = asking.question.stages[-1]
+        question = asking.question
         reason = "; ".join(context.failures) if context.failures else ""
         also: tuple[RuleHit, ...] = ()
         if context.hits:
             also = tuple(_hit(hit) for hit in context.hits if hit is not match)
         if match is None:
-            return Decision(id_, Verdict.PASS, last, Source.DEFAULT, reason=reason, also=also)
+            decision = _default(self._ids.next(asking.now), question.stages[-1], reason, also)
+        else:
+            decision = self._by_rule(asking, match, context, reason, also)
+        wire = encode_action(decision) if question.front_end is FrontEnd.POLICY else b""
+        return Answer(
+            question.front_end, decision, asking.attributes, question.stages, asking.started, wire
+        )
+
+    def _by_rule(
+        self,
+        asking: "_Asking",
+        match: Match,
+        context: DecisionContext,
+        reason: str,
+        also: tuple[RuleHit, ...],
+    ) -> Decision:
+        id_ = self._ids.next(asking.now)
         verdict, why = self._done(asking, match)
         if verdict is not match.verdict:
             reason = "; ".join(filter(None, (reason, why)))
-            return Decision(
-                id_, verdict, last, Source.DEFAULT, reason=reason, also=(*also, _hit(match))
-            )
+            return _default(id_, asking.question.stages[-1], reason, (*also, _hit(match)))
         settings = self._settings
         return Decision(
             id_,
@@ -310,13 +324,6 @@ class Service:
             if not asking.memory.first_time(instance, match.rule):
                 return Verdict.PASS, "the message has the header already"
         return match.verdict, ""
-
-    def _out(self, asking: "_Asking", decision: Decision) -> Answer:
-        question = asking.question
-        wire = encode_action(decision) if question.front_end is FrontEnd.POLICY else b""
-        return Answer(
-            question.front_end, decision, asking.attributes, question.stages, asking.started, wire
-        )
 
     def _fault(self, asking: "_Asking", error: Exception) -> Answer:
         question = asking.question
@@ -355,29 +362,21 @@ class Service:
         return Answer(front_end, decision, attributes, stages, started, wire)
 
 
-class _Asking:
+class _Asking(msgspec.Struct, gc=False):
     """One question asked: what is known, since when, and what the answer depends on."""
 
-    __slots__ = (
-        "attributes",
-        "memory",
-        "now",
-        "question",
-        "restriction",
-        "started",
-        "state",
-    )
+    question: Question
+    attributes: Attributes
+    started: float
+    now: float
+    restriction: RestrictionList | None = None
+    memory: Memory | None = None
+    state: Stage | None = None
 
-    def __init__(
-        self, question: Question, attributes: Attributes, started: float, now: float
-    ) -> None:
-        self.question = question
-        self.attributes = attributes
-        self.started = started
-        self.now = now
-        self.restriction: RestrictionList | None = None
-        self.memory: Memory | None = None
-        self.state: Stage | None = None
+
+def _default(id_: str, stage: Stage, reason: str, also: tuple[RuleHit, ...]) -> Decision:
+    """Decide that nobody objects."""
+    return Decision(id_, Verdict.PASS, stage, Source.DEFAULT, reason=reason, also=also)
 
 
 def _is_told(decision: Decision) -> bool:

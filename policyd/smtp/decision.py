@@ -52,7 +52,7 @@ class RuleHit(msgspec.Struct, frozen=True):
     mode: Mode
 
 
-class Decision(msgspec.Struct, frozen=True):
+class Decision(msgspec.Struct, frozen=True, gc=False):
     """
     The answer to one question.
 

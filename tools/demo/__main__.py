@@ -13,8 +13,9 @@ from rich.console import Console
 
 from tools.demo.samples import SAMPLES
 from tools.demo.show import show
-from tools.demo.site import COMMAND, Site, SiteError, policyd_is_installed
+from tools.demo.site import Site
 from tools.demo.trial import attempt
+from tools.policyd_process import COMMAND, PolicydProcessError
 from tools.postfix_instance import PostfixError
 from tools.smtp_dialogue import DialogueError
 
@@ -27,7 +28,7 @@ def main() -> int:
     parser.add_argument("--once", action="store_true", help="end by itself, with a status")
     once = parser.parse_args().once
     console = Console(width=None if sys.stdout.isatty() else _WIDTH, highlight=False)
-    if not policyd_is_installed():
+    if not Path(COMMAND).exists():
         console.print(f"{COMMAND} is missing: run make .venv first")
         return 1
     for number in (signal.SIGINT, signal.SIGTERM):  # a shell's background job ignores SIGINT
@@ -36,7 +37,7 @@ def main() -> int:
         Path(directory).chmod(0o755)  # Postfix's users have to reach the milter's socket
         try:
             return _demonstrate(console, Path(directory), leave_running=not once)
-        except (PostfixError, SiteError, DialogueError) as error:
+        except (PostfixError, PolicydProcessError, DialogueError) as error:
             console.print(str(error), markup=False)
             return 1
         except KeyboardInterrupt:
@@ -69,13 +70,13 @@ def _tell(console: Console, site: Site) -> None:
     say("")
     say("Both servers run until you press Ctrl-C.")
     say(f"  Postfix        127.0.0.1 port {port} (SMTP)")
-    say(f"  policyd        {site.metrics_url}/metrics, /readyz")
+    say(f"  policyd        http://{site.policyd.metrics}/metrics, /readyz")
     say(f"  configuration  {config}, {config.with_name('rules.toml')}")
-    say(f"  logs           {site.log}, {site.postfix.log_file}")
+    say(f"  logs           {site.policyd.log}, {site.postfix.log_file}")
     say("")
     say("To try by hand:")
     say(f"  telnet 127.0.0.1 {port}          and write to nobody@example.org")
-    say(f"  curl -s {site.metrics_url}/metrics | grep policyd_rule_replies_total")
+    say(f"  curl -s http://{site.policyd.metrics}/metrics | grep policyd_rule_replies_total")
     say(f"  {COMMAND} check -c {config}")
     say(
         f"  {COMMAND} explain -c {config} client_address=127.0.0.1 "
