@@ -24,10 +24,10 @@ def serve(config: Path) -> None:
     from policyd.serve.worker import serve as run  # noqa: PLC0415 -- what serves loads last
 
     try:
-        run(loaded)
+        status = run(loaded)
     except (OSError, LookupError) as error:
         click.echo(f"policyd cannot serve: {error}", err=True)
         raise SystemExit(UNAVAILABLE) from error
     if loaded.config.milter is not None:
         # libmilter's threads outlive its main loop; the interpreter's end would wait for them
-        os._exit(0)
+        os._exit(status)

@@ -30,14 +30,20 @@ LOOK_AT_FILES: Final = 1.0
 """Seconds between looks at the files of lists."""
 LAST_LINES: Final = 2.0
 """Seconds that the log's last lines may take."""
+SOFTWARE: Final = 70
+"""EX_SOFTWARE of sysexits(3): the service manager is to start us again."""
 UNASKED_AFTER: Final = 900.0
 """Seconds after which a stage that has rules and was never asked is told in the log."""
 
 
-def serve(loaded: Loaded) -> None:
-    """Serve until a signal; OSError and LookupError name what cannot be listened on."""
+def serve(loaded: Loaded) -> int:
+    """
+    Serve until a signal, and give the exit status: 0, or 70 when libmilter stopped by itself.
+
+    OSError and LookupError name what cannot be listened on.
+    """
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(Worker(loaded).run())
+        return runner.run(Worker(loaded).run())
 
 
 class Worker:
@@ -52,9 +58,10 @@ class Worker:
         self._warnings = loaded.problems
         self._stop = asyncio.Event()
         self._ready = "starting"
+        self._status = 0
 
-    async def run(self) -> None:
-        """Serve until stopped."""
+    async def run(self) -> int:
+        """Serve until stopped; give the exit status."""
         log = open_log(self._config.log.format, self._dropped)
         self._metrics = metrics_of(self._policy, self._checks)
         log.sink.start(asyncio.get_running_loop())
@@ -94,6 +101,13 @@ class Worker:
             log.event("info", "policyd.stopped")
         finally:
             log.sink.close(LAST_LINES)
+        return self._status
+
+    def _milter_ended(self, log: Log) -> None:
+        """Stop when libmilter has: it took a signal of ours, or failed. A start begins afresh."""
+        log.event("error", "milter.ended", reason="libmilter stopped by itself")
+        self._status = SOFTWARE
+        self._stop.set()
 
     def _dropped(self, count: int) -> None:
         self._metrics.dropped("log", count)
@@ -110,7 +124,7 @@ class Worker:
     @contextlib.asynccontextmanager
     async def _serving(self, service: Service, log: Log) -> AsyncIterator[None]:
         """Open what the configuration names, and close it in the opposite order."""
-        config = self._config
+        config, loop = self._config, asyncio.get_running_loop()
         async with contextlib.AsyncExitStack() as stack:
             if config.metrics is not None:
                 http = HttpListener(
@@ -127,6 +141,7 @@ class Worker:
                     config.milter.listen[0],
                     socket_mode=config.milter.socket_mode,
                     socket_group=config.milter.socket_group,
+                    ended=lambda: loop.call_soon_threadsafe(self._milter_ended, log),
                 )
                 milter.start()
                 stack.push_async_callback(asyncio.to_thread, milter.stop)

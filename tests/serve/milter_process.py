@@ -14,6 +14,7 @@ import os
 import random
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 from threading import Lock
@@ -144,7 +145,13 @@ def main() -> None:
         Ids(random.getrandbits),
         Settings(utf8=True),
     )
-    server = MilterServer(service, given["endpoint"], **given.get("socket", {}))
+    main_thread = threading.get_ident()
+    server = MilterServer(
+        service,
+        given["endpoint"],
+        **given.get("socket", {}),
+        ended=lambda: signal.pthread_kill(main_thread, signal.SIGTERM),
+    )
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     server.start()
     recorder.line(ready=True)

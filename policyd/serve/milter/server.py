@@ -55,22 +55,36 @@ HostAddress = tuple[str, int] | tuple[str, int, int, int] | str | None
 """What pymilter gives for a client: of inet and inet6, the path of a local one, none."""
 
 
+def _nothing() -> None:
+    """Do nothing: a TCP socket leaves no name behind."""
+
+
 class MilterServer:
     """The milter of a service on one endpoint; start() once, stop() for good."""
 
     _started = False
 
     def __init__(
-        self, service: Service, endpoint: str, *, socket_mode: int = 0o660, socket_group: str = ""
+        self,
+        service: Service,
+        endpoint: str,
+        *,
+        socket_mode: int = 0o660,
+        socket_group: str = "",
+        ended: Callable[[], object] = _nothing,
     ) -> None:
         """
         Prepare to listen on `inet:host:port` or `unix:/path`; ValueError for any other form.
 
         A host name that stands for several addresses is listened on at its first: libmilter has
-        one socket.
+        one socket. `ended` is called, on a thread of its own, when libmilter stops without being
+        told to by stop(): it waits for SIGTERM, SIGINT and SIGHUP on a thread that can now and
+        then be faster than the process's own handlers (libmilter/signal.c).
         """
         self._service = service
         self._endpoint = parse_endpoint(endpoint)
+        self._ended = ended
+        self._stopping = False
         self._mode = socket_mode
         self._group = socket_group
         self._remove: Callable[[], None] = _nothing
@@ -125,6 +139,8 @@ class MilterServer:
             milter.main()
         except milter.error as error:
             self._complain("main", error)
+        if not self._stopping:
+            self._ended()
 
     def stop(self, patience: float = 10.0) -> None:
         """
@@ -133,7 +149,9 @@ class MilterServer:
         A callback under way goes on and its answer is sent, if the process lives long enough;
         sessions that are between callbacks get Postfix's milter_default_action.
         """
+        self._stopping = True
         if not self._thread.is_alive():
+            self._remove()
             return
         stopper = threading.Thread(target=milter.stop, name="milter-stop", daemon=True)
         stopper.start()
@@ -279,10 +297,6 @@ def _specification(endpoint: Endpoint) -> str:
     if ":" in endpoint.host:
         return f"inet6:{endpoint.port}@[{endpoint.host}]"
     return f"inet:{endpoint.port}@{endpoint.host}"
-
-
-def _nothing() -> None:
-    """Do nothing: a TCP socket leaves no name behind."""
 
 
 def _connect(session: Session, mta: Mta, name: str, _family: int, address: HostAddress) -> Status:
