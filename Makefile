@@ -36,8 +36,9 @@ bench: .venv ## measure policyd beside servers that decide nothing (QUICK=1: in 
 fuzz: .venv ## property tests with many more examples
 	@$(BIN)/python -m pytest -m hypothesis --hypothesis-profile=fuzz $(PYTEST)
 
-docs: .venv ## write the tables of the documentation anew
+docs: debian-test .venv ## write the tables of the documentation and the wire matrix anew
 	@$(BIN)/python -m tools.reference
+	@WRITE_MATRIX=1 $(BIN)/python -m pytest -q tests/integration/test_wire_matrix.py
 
 lock: ## write requirements*.txt from pyproject.toml (UPGRADE=1: newest versions)
 	@tools/lock.sh $(if $(UPGRADE),--upgrade)
@@ -54,7 +55,7 @@ debian-venv debian-demo debian-test:
 # pip builds pymilter and policyd with the locked build requirements, hence no build isolation.
 .venv/.installed: requirements-build.txt requirements-dev.txt pyproject.toml | debian-venv
 	@echo "Installing Python packages into .venv"
-	@$(PYTHON) -m venv .venv
+	@$(PYTHON) -m venv --clear .venv
 	@$(PIP) install --require-hashes -r requirements-build.txt
 	@$(PIP) install --require-hashes --no-build-isolation --use-pep517 \
 	    -r requirements-dev.txt

@@ -14,6 +14,7 @@ from policyd.facts.table import Attributes
 from policyd.observe.log import Level
 from policyd.protocol.delegation import Asked, action
 from policyd.protocol.postfix import Prediction, Setting, predict
+from policyd.rules import nodes
 from policyd.rules.policy import Policy, Question, Traced, TracedRule
 from policyd.service import Ids, Service, Settings
 from policyd.smtp.decision import Decision, Mode, Source
@@ -139,6 +140,7 @@ def _rule(one: TracedRule, values: Mapping[int, object]) -> RuleTrace:
         parts=tuple(
             Part(node.source, values.get(number, NOT_EVALUATED), number in values)
             for number, node in one.nodes
+            if not isinstance(node, (nodes.Literal, nodes.CastNode))
         ),
     )
 

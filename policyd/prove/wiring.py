@@ -28,7 +28,6 @@ def main_cf(policy: Policy, service: Sequence[str], milter: Sequence[str]) -> tu
         if set(decided) & {*AT_RCPT, Stage.VRFY}:
             lines += [
                 "smtpd_recipient_restrictions =",
-                "    reject_unauth_destination,",
                 "    reject_unlisted_recipient,",
                 f"    {asked}",
             ]

@@ -226,7 +226,7 @@ class TestWrongConfiguration:
         instance = PostfixInstance(postfix_directory)
         with (
             socket.create_server(("127.0.0.1", instance.ports["smtp"])),
-            pytest.raises(PostfixError, match="Address already in use|startup failed"),
+            pytest.raises(PostfixError, match=r"Address already in use|startup failed"),
         ):
             instance.start()
 
