@@ -4,6 +4,7 @@ import collections
 import socket
 import struct
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -74,18 +75,24 @@ class ScriptedMilter:
     replies: Mapping[str, bytes] = field(default_factory=dict)
     sent: list[tuple[str, bytes]] = field(default_factory=list)
     unanswered: str = "DAQ"
+    ended: threading.Event = field(default_factory=threading.Event)
 
     def __call__(self, connection: socket.socket) -> None:
-        for command, data in packets_of(connection):
-            self.sent.append((command, data))
-            if command == "O":
-                wanted = struct.pack("!III", 6, 0x1FF, self.steps) + self.macros
-                connection.sendall(packet("O", wanted))
-            elif command not in self.unanswered:
-                connection.sendall(self.replies.get(command, packet("c")))
+        try:
+            for command, data in packets_of(connection):
+                self.sent.append((command, data))
+                if command == "O":
+                    wanted = struct.pack("!III", 6, 0x1FF, self.steps) + self.macros
+                    connection.sendall(packet("O", wanted))
+                elif command not in self.unanswered:
+                    connection.sendall(self.replies.get(command, packet("c")))
+        finally:
+            self.ended.set()
 
     @property
     def commands(self) -> str:
+        """What it was sent, once the connection has ended: the last commands have no answer."""
+        assert self.ended.wait(10)
         return "".join(command for command, _ in self.sent)
 
     def macros_of(self, command: str) -> list[dict[str, str]]:

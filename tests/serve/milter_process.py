@@ -12,7 +12,9 @@ callbacks are the process's and its main loop runs once, so each test of it need
 import json
 import os
 import random
+import select
 import signal
+import socket
 import sys
 import threading
 import time
@@ -155,11 +157,20 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     server.start()
     recorder.line(ready=True)
+    # A thread of libmilter may run the signal's C handler: only the wake-up tells the main thread.
+    woken, waker = socket.socketpair()
+    waker.setblocking(False)
+    signal.set_wakeup_fd(waker.fileno())
     try:
-        for line in sys.stdin:
-            assert line == "reload\n"
-            service.policy = policy(given["more"], directory)
-            recorder.line(reloaded=True)
+        while True:
+            ready, _, _ = select.select([sys.stdin, woken], [], [])
+            line = sys.stdin.readline() if sys.stdin in ready else ""
+            if sys.stdin in ready and not line:
+                break
+            if line:
+                assert line == "reload\n"
+                service.policy = policy(given["more"], directory)
+                recorder.line(reloaded=True)
     finally:
         started = time.monotonic()
         server.stop()
