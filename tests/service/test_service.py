@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Coroutine, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -280,6 +281,13 @@ def test_ids_rise_strictly_even_when_the_clock_does_not() -> None:
     assert made == sorted(made)
     assert len(set(made)) == 5
     assert all(len(one) == 14 and not set(one) & set("ILOU") for one in made)
+
+
+def test_ids_of_several_threads_are_all_different() -> None:
+    ids = Ids(lambda _bits: 0)
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(lambda i: ids.next(1_800_000_000.0 + i / 3000), range(20_000)))
+    assert len(set(made)) == 20_000
 
 
 def test_unasked_stages_are_those_with_rules_that_nobody_asked_for() -> None:
