@@ -10,17 +10,17 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from threading import Lock
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, cast
 
 import msgspec
 
 from policyd.facts.table import Attributes
-from policyd.observe.log import Level
 from policyd.protocol.delegation import Asked, Request, encode_action
 from policyd.rules.outcome import ignored_when_answered_there
 from policyd.rules.policy import Ask, AskRemote, Match, Policy, Question, Traced
 from policyd.service.context import DecisionContext
 from policyd.service.ids import Ids
+from policyd.service.outlets import Counters, Journal
 from policyd.service.reply import FAULT, argument_of, reply_of
 from policyd.smtp.decision import Decision, RuleHit, Source, Verdict
 from policyd.smtp.stage import FrontEnd, RestrictionList, Stage
@@ -71,36 +71,6 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
     stages: tuple[Stage, ...]
     started: float
     wire: bytes = b""
-
-
-class Counters(Protocol):
-    """What counts (observe.metrics.Metrics)."""
-
-    def answered(
-        self, front_end: FrontEnd, decision: Decision, stages: tuple[Stage, ...], seconds: float
-    ) -> None:
-        """Count an answer."""
-
-    def check(self, check: str, result: str, seconds: float) -> None:
-        """Count a check."""
-
-    def protocol_error(self, front_end: FrontEnd, reason: str) -> None:
-        """Count a protocol error."""
-
-    def connections(self, front_end: FrontEnd, delta: int) -> None:
-        """Move the gauge of connections."""
-
-
-class Journal(Protocol):
-    """What logs (observe.log.Log)."""
-
-    def decision(
-        self, decision: Decision, attributes: Attributes, front_end: FrontEnd, seconds: float
-    ) -> None:
-        """Write a decision's line."""
-
-    def event(self, level: Level, event: str, /, **fields: object) -> None:
-        """Write an event's line."""
 
 
 class Service:

@@ -108,10 +108,10 @@ class TestLife:
         self, postfix_directory: Path
     ) -> None:
         policy = PolicyServer()
-        prompt = {"smtpd_delay_reject": "no", **asking_everywhere(policy.port)}
+        undelayed = {"smtpd_delay_reject": "no", **asking_everywhere(policy.port)}
         with (
             serving(policy),
-            PostfixInstance(postfix_directory, services={"prompt": prompt}) as postfix,
+            PostfixInstance(postfix_directory, services={"undelayed": undelayed}) as postfix,
         ):
             assert policy.requests == []
             assert not [line for line in postfix.log_lines() if "smtpd[" in line]

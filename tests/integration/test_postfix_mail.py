@@ -45,7 +45,7 @@ def postfix(
             "trusting": {"mynetworks": "127.0.0.0/8"},
             "asking": {"smtpd_recipient_restrictions": policy_service(policy.port, "x")},
             "delayed": {"smtpd_delay_reject": "yes", **everywhere},
-            "prompt": {"smtpd_delay_reject": "no", **everywhere},
+            "undelayed": {"smtpd_delay_reject": "no", **everywhere},
             "filtered": {"smtpd_milters": milter},
         },
         main={"non_smtpd_milters": milter},
@@ -112,7 +112,7 @@ class TestPolicyService:
     def test_without_delay_reject_each_list_is_asked_at_its_own_command(
         self, postfix: PostfixInstance, policy: PolicyServer
     ) -> None:
-        with SmtpDialogue(postfix.ports["prompt"]) as dialogue:
+        with SmtpDialogue(postfix.ports["undelayed"]) as dialogue:
             asked = self.asked_at_each_command(dialogue, policy)
 
         assert asked == {

@@ -1,0 +1,38 @@
+"""Where the service counts and logs, as it sees them."""
+
+from typing import Protocol
+
+from policyd.facts.table import Attributes
+from policyd.observe.log import Level
+from policyd.smtp.decision import Decision
+from policyd.smtp.stage import FrontEnd, Stage
+
+
+class Counters(Protocol):
+    """What counts (observe.metrics.Metrics)."""
+
+    def answered(
+        self, front_end: FrontEnd, decision: Decision, stages: tuple[Stage, ...], seconds: float
+    ) -> None:
+        """Count an answer."""
+
+    def check(self, check: str, result: str, seconds: float) -> None:
+        """Count a check."""
+
+    def protocol_error(self, front_end: FrontEnd, reason: str) -> None:
+        """Count a protocol error."""
+
+    def connections(self, front_end: FrontEnd, delta: int) -> None:
+        """Move the gauge of connections."""
+
+
+class Journal(Protocol):
+    """What logs (observe.log.Log)."""
+
+    def decision(
+        self, decision: Decision, attributes: Attributes, front_end: FrontEnd, seconds: float
+    ) -> None:
+        """Write a decision's line."""
+
+    def event(self, level: Level, event: str, /, **fields: object) -> None:
+        """Write an event's line."""
