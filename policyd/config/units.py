@@ -110,7 +110,13 @@ def read_address(value: object, mend: str = 'write it as "127.0.0.1:9741" or "[:
 
 
 def read_mode(value: object) -> int:
-    """Read the mode of a socket, three or four octal digits as text, as chmod(1) takes it."""
+    """
+    Read the mode of a socket: octal digits as text, as chmod(1) takes it, or TOML's 0o660.
+
+    A decimal 660, which is not what it looks like, is more than any mode and refused.
+    """
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 0o777:
+        return value
     if isinstance(value, str) and re.fullmatch(r"0?[0-7]{3}", value, re.ASCII):
         return int(value, 8)
     what = f"{describe(value)} is no mode of a socket"

@@ -53,12 +53,16 @@ def test_a_wrong_endpoint_is_refused_with_the_mend(endpoint: object, what: str, 
     assert mend in told["mend"]
 
 
-@pytest.mark.parametrize(("written", "mode"), [("0660", 0o660), ("660", 0o660), ("0600", 0o600)])
-def test_a_socket_mode_is_read_as_chmod_reads_it(written: str, mode: int) -> None:
+@pytest.mark.parametrize(
+    ("written", "mode"), [("0660", 0o660), ("660", 0o660), ("0600", 0o600), (0o660, 0o660)]
+)
+def test_a_socket_mode_is_read_as_chmod_reads_it(written: object, mode: int) -> None:
     assert units.read_mode(written) == mode
 
 
-@pytest.mark.parametrize("written", [660, 0o660, "0o660", "0680", "rw-rw----", "66", "01660", True])
+@pytest.mark.parametrize(
+    "written", [660, 666, 777, 0o1777, -1, "0o660", "0680", "rw-rw----", "66", "01660", True]
+)
 def test_a_mode_that_is_no_octal_text_is_refused(written: object) -> None:
     assert '"0660"' in refusal(units.read_mode, written)["mend"]
 
