@@ -11,7 +11,7 @@ from policyd.rules.source import RuleSource
 from policyd.rules.template import Template
 from policyd.smtp.decision import Mode, Verdict
 from policyd.smtp.reply import EnhancedCode
-from policyd.smtp.stage import TRANSACTION, FrontEnd, Stage
+from policyd.smtp.stage import FrontEnd, Stage
 
 AT_RCPT: Final = (Stage.CONNECT, Stage.HELO, Stage.MAIL, Stage.RCPT)
 """The stages that a request at RCPT decides when its context names none."""
@@ -163,7 +163,3 @@ class Policy:
             yield self.at_rcpt
         yield from self.milter.values()
         yield from self.local.values()
-
-    def unowned(self) -> tuple[Stage, ...]:
-        """Give the stages of a transaction that no front end decides."""
-        return tuple(stage for stage in TRANSACTION if stage not in self.owners)
