@@ -14,6 +14,7 @@ from policyd.facts.table import FACTS, where_known
 from policyd.protocol import postfix
 from policyd.rules import nodes
 from policyd.rules.compile import can_repeat, compile_question, missing_facts
+from policyd.rules.emit import Namespace
 from policyd.rules.expression import Scope
 from policyd.rules.expression import parse as parse_condition
 from policyd.rules.outcome import (
@@ -379,20 +380,25 @@ def _policy(rules: tuple[Rule, ...], surroundings: Surroundings) -> Policy:
         for stage in TRANSACTION
     }
 
+    namespace = Namespace()
+
     def single(stage: Stage, front_end: FrontEnd) -> Question:
-        return compile_question(front_end, (stage,), by_stage)
+        return compile_question(front_end, (stage,), by_stage, namespace)
 
     policy_owned = [s for s in Stage if owners.get(s) is FrontEnd.POLICY]
     milter_owned = [s for s in TRANSACTION if owners.get(s) is FrontEnd.MILTER]
     at_rcpt = tuple(stage for stage in AT_RCPT if stage in policy_owned)
     return Policy(
         rules=rules,
+        ruled=frozenset(rule.stage for rule in rules),
         owners=owners,
         delegation={stage: single(stage, FrontEnd.POLICY) for stage in policy_owned},
-        at_rcpt=compile_question(FrontEnd.POLICY, at_rcpt, by_stage) if at_rcpt else None,
+        at_rcpt=(
+            compile_question(FrontEnd.POLICY, at_rcpt, by_stage, namespace) if at_rcpt else None
+        ),
         milter={stage: single(stage, FrontEnd.MILTER) for stage in milter_owned if by_stage[stage]},
         local={
-            stage: compile_question(FrontEnd.MILTER, (stage,), local, carry=False)
+            stage: compile_question(FrontEnd.MILTER, (stage,), local, namespace, carry=False)
             for stage in milter_owned
             if local[stage]
         },

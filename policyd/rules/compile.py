@@ -8,16 +8,18 @@ evaluated again over the facts at hand, since nothing joins the requests of one 
 namespace (see emit).
 """
 
-import dataclasses
 import itertools
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Final, cast
+from types import CodeType, FunctionType
+from typing import Final
+
+import msgspec
 
 from policyd.facts.table import FACTS
 from policyd.rules import nodes
 from policyd.rules.emit import Emitter, Namespace, assignments
-from policyd.rules.policy import Ask, Match, Question, Rule, Traced, TracedRule
+from policyd.rules.policy import Match, Question, Rule, Traced, TracedRule
 from policyd.smtp.decision import Mode, Verdict
 from policyd.smtp.stage import TRANSACTION, FrontEnd, Stage
 
@@ -27,29 +29,38 @@ _FINAL: Final = _REFUSALS | {Verdict.DISCARD}
 _CARRIED: Final = frozenset({Verdict.ACCEPT, Verdict.SCORE})
 _SESSION: Final = (Stage.CONNECT, Stage.HELO)
 
+SOURCE: Final = "<policy>"
+"""What a question's function has for the name of its file."""
+
 RulesByStage = Mapping[Stage, Sequence[Rule]]
 
 
 def compile_question(
-    front_end: FrontEnd, stages: tuple[Stage, ...], rules: RulesByStage, *, carry: bool = True
+    front_end: FrontEnd,
+    stages: tuple[Stage, ...],
+    rules: RulesByStage,
+    namespace: Namespace,
+    *,
+    carry: bool = True,
 ) -> Question:
     """
     Compile what a front end is asked at `stages` (in order), all of which it decides.
 
-    `rules` are those of every stage of the policy. Without `carry`, earlier stages do not matter:
-    a submission that did not come by SMTP never passed them.
+    `rules` are those of every stage of the policy, whose questions share a namespace. Without
+    `carry`, earlier stages do not matter: a submission that did not come by SMTP never passed
+    them.
     """
     plan = _Plan(front_end, stages, rules, carry=carry)
 
     def trace() -> Traced:
-        writer = _Writer(plan, traced=True)
+        writer = _Writer(plan, Namespace(), traced=True)
         return Traced(writer.function(), tuple(writer.traced))
 
     return Question(
         front_end=front_end,
         stages=stages,
         remote=plan.remote,
-        ask=_Writer(plan).function(),
+        ask=_Writer(plan, namespace).function(),
         facts=plan.facts_with_texts(),
         matches=plan.matches(),
         trace=trace,
@@ -113,7 +124,7 @@ class _Plan:
 
     def accepted(self, match: Match) -> Match:
         """Give a carried accept's match, which is counted under the stage that is asked."""
-        here = dataclasses.replace(match, stage=self.last)
+        here = msgspec.structs.replace(match, stage=self.last)
         return self._accepted.setdefault(id(match), here)
 
     def matches(self) -> tuple[Match, ...]:
@@ -164,23 +175,41 @@ def _up_to(last: Stage) -> tuple[Stage, ...]:
     return TRANSACTION[: TRANSACTION.index(last) + 1]
 
 
+class _Numbers:
+    """Numbers what is traced: nodes of conditions, and the marks of the rules that are reached."""
+
+    def __init__(self) -> None:
+        self._counter = itertools.count()
+        self._nodes: list[tuple[int, nodes.Node]] = []
+
+    def mark(self) -> int:
+        """Give a number that stands for no node."""
+        return next(self._counter)
+
+    def number(self, node: nodes.Node) -> int:
+        """Give a node its number."""
+        number = next(self._counter)
+        self._nodes.append((number, node))
+        return number
+
+    def take_nodes(self) -> tuple[tuple[int, nodes.Node], ...]:
+        """Give the nodes that were numbered since the last call."""
+        taken = tuple(self._nodes)
+        self._nodes.clear()
+        return taken
+
+
 class _Writer:
     """Writes the function's source, plain or traced, and makes the function of it."""
 
-    def __init__(self, plan: _Plan, *, traced: bool = False) -> None:
+    def __init__(self, plan: _Plan, namespace: Namespace, *, traced: bool = False) -> None:
         self._plan = plan
-        self._namespace = Namespace()
+        self._namespace = namespace
         self._is_traced = traced
-        self._counter = itertools.count()
-        self._numbered: list[tuple[int, nodes.Node]] = []
-        self._emitter = Emitter(self._namespace, plan.once, self._number if traced else None)
+        self._numbers = _Numbers()
+        self._emitter = Emitter(namespace, plan.once, self._numbers.number if traced else None)
         self._lines: list[str] = []
         self.traced: list[TracedRule] = []
-
-    def _number(self, node: nodes.Node) -> int:
-        number = next(self._counter)
-        self._numbered.append((number, node))
-        return number
 
     def _line(self, depth: int, text: str) -> None:
         self._lines.append("    " * depth + text)
@@ -190,8 +219,13 @@ class _Writer:
         lines = ["    " * depth + line for line in self._emitter.take_keys()]
         self._lines[place:place] = lines
 
-    def function(self) -> Ask:
-        """Write and compile the function."""
+    def function(self) -> FunctionType:
+        """
+        Write and compile the function.
+
+        It is no part of its own namespace: so no cycle keeps a policy that is let go, and with
+        it all of its parts, until a garbage collection.
+        """
         plan = self._plan
         self._line(0, f"{'async ' if plan.remote else ''}def question(a, ctx):")
         self._line(1, "score = 0")
@@ -215,9 +249,9 @@ class _Writer:
                 self._line(2, "break")
         self._insert(top, 1)
         self._line(1, "return kept or last")
-        code = compile("\n".join(self._lines), "<policy>", "exec", dont_inherit=True)
-        exec(code, self._namespace.names)  # noqa: S102 -- our own source, names only
-        return cast("Ask", self._namespace.names["question"])
+        module = compile("\n".join(self._lines), SOURCE, "exec", dont_inherit=True)
+        (code,) = (const for const in module.co_consts if isinstance(const, CodeType))
+        return FunctionType(code, self._namespace.names)
 
     def _stage(self, block: Sequence[Rule]) -> None:
         """Write the rules of a stage that is decided here; leaving the loop ends the stage."""
@@ -231,12 +265,11 @@ class _Writer:
 
     def _if(self, depth: int, rule: Rule, *, fallback: bool) -> int:
         """Write a rule's condition and give the depth of what follows it; a failed check: false."""
-        mark = next(self._counter)
+        mark = self._numbers.mark()
         if self._is_traced:
             self._line(depth, f"ctx.trace[{mark}] = True")
         condition = self._emitter.source(rule.condition) if rule.condition is not None else ""
-        self.traced.append(TracedRule(rule, not fallback, mark, tuple(self._numbered)))
-        self._numbered.clear()
+        self.traced.append(TracedRule(rule, not fallback, mark, self._numbers.take_nodes()))
         if rule.condition is None:
             return depth
         if not nodes.checks_of(rule.condition):

@@ -4,6 +4,8 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+import msgspec
+
 from policyd.checks.interface import Check, CheckFailedError
 from policyd.facts.table import Attributes
 from policyd.rules.nodes import Node
@@ -17,8 +19,7 @@ AT_RCPT: Final = (Stage.CONNECT, Stage.HELO, Stage.MAIL, Stage.RCPT)
 """The stages that a request at RCPT decides when its context names none."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Match:
+class Match(msgspec.Struct, frozen=True, eq=False, gc=False):
     """
     What a rule yields where it matches: the outcome of one rule at one stage.
 
@@ -93,13 +94,18 @@ class TracedRule:
     nodes: tuple[tuple[int, Node], ...]
 
 
+class UntraceableError(RuntimeError):
+    """A question that came without its rules, and so cannot be traced."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Question:
     """
     What one asking decides: the stages, by one function over the attributes.
 
     `ask` is a plain function, or a coroutine function where a check is remote. `facts` are all
-    that conditions, checks and texts read; `matches` all that it can yield.
+    that conditions, checks and texts read; `matches` all that it can yield. `trace` compiles the
+    traced form; UntraceableError if the rules did not come along (see parcel).
     """
 
     front_end: FrontEnd
@@ -140,9 +146,15 @@ class Rule:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Policy:
-    """Ordered rules and the questions they answer; immutable, swapped whole on a reload."""
+    """
+    Ordered rules and the questions they answer; immutable, swapped whole on a reload.
+
+    `ruled` are the stages that have rules. `rules` is empty in a policy that another process
+    compiled: what it decides by are its questions (see parcel).
+    """
 
     rules: tuple[Rule, ...]
+    ruled: frozenset[Stage]
     owners: Mapping[Stage, FrontEnd]
     delegation: Mapping[Stage, Question]
     at_rcpt: Question | None

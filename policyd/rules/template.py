@@ -2,9 +2,10 @@
 
 import string
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
+
+import msgspec
 
 from policyd.facts import read
 from policyd.facts.table import FACTS, Attributes, FactType
@@ -14,8 +15,7 @@ class TemplateError(ValueError):
     """A text that cannot be read as a template; says what is wrong."""
 
 
-@dataclass(frozen=True, slots=True)
-class Template:
+class Template(msgspec.Struct, frozen=True, gc=False):
     """A text in pieces: literal text and names, in turn; `names` are those it shows."""
 
     text: str

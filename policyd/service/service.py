@@ -214,8 +214,7 @@ class Service:
 
     def unasked(self) -> tuple[Stage, ...]:
         """Give the stages that have rules and that nobody has asked for yet."""
-        ruled = {rule.stage for rule in self.policy.rules}
-        return tuple(stage for stage in Stage if stage in ruled - self.asked)
+        return tuple(stage for stage in Stage if stage in self.policy.ruled - self.asked)
 
     def _decide(self, asking: "_Asking") -> Answer:
         try:
