@@ -1,9 +1,10 @@
 """What is wrong or doubtful in tables that are each right in themselves."""
 
 from collections.abc import Iterator, Mapping
+from ipaddress import ip_address
 
 from policyd.config.gather import Part
-from policyd.config.model import LONGEST_WAIT, Config
+from policyd.config.model import LONGEST_WAIT, MOST_SERVERS, Config
 from policyd.config.owners import Claims, claimed_twice
 from policyd.config.problem import Problem
 from policyd.smtp.stage import FrontEnd
@@ -26,6 +27,8 @@ def judge(
     yield from _stages_claimed_twice(parts, claimed)
     yield from _endpoints_named_twice(config, parts)
     yield from _options_of_no_socket(config, parts)
+    yield from _open_to_others(config, parts)
+    yield from _few_connections(config, parts)
     yield from _long_waits(config, parts)
     if "state" in parts:
         what = "no check that there is keeps state, so [state] is not used"
@@ -76,6 +79,54 @@ def _options_of_no_socket(config: Config, parts: Mapping[str, Part]) -> Iterator
             if key in parts[name].values:
                 what = f"{key} is for unix sockets, and [{name}] listens on none"
                 yield _problem(parts[name], (key,), what, "leave it out", error=False)
+    policy = config.policy_service
+    if policy is None or policy.allow is None:
+        return
+    if not any(endpoint.startswith("inet:") for endpoint in policy.listen):
+        what = "allow is for TCP, and [policy_service] listens on unix sockets alone"
+        yield _problem(parts["policy_service"], ("allow",), what, "leave it out", error=False)
+
+
+def _open_to_others(config: Config, parts: Mapping[str, Part]) -> Iterator[Problem]:
+    """Warn of a front end that every host may connect to; libmilter has no list of its own."""
+    policy, milter = config.policy_service, config.milter
+    for index, endpoint in enumerate(() if policy is None or policy.allow else policy.listen):
+        if _reaches_beyond(endpoint):
+            what = f"{endpoint} may be reached from other hosts, and all of them may ask"
+            mend = 'name the networks of your Postfix: allow = ["192.0.2.0/24"]'
+            at = ("listen", index)
+            yield _problem(parts["policy_service"], at, what, mend, error=False)
+    for index, endpoint in enumerate(() if milter is None else milter.listen):
+        if _reaches_beyond(endpoint):
+            what = (
+                f"{endpoint} may be reached from other hosts, and libmilter, which accepts by "
+                "itself, has no list of who may connect"
+            )
+            mend = "listen on a unix socket, or let a packet filter pass only your Postfix"
+            yield _problem(parts["milter"], ("listen", index), what, mend, error=False)
+
+
+def _reaches_beyond(endpoint: str) -> bool:
+    """Tell whether an endpoint is TCP and not known to be loopback; no name is looked up."""
+    if not endpoint.startswith("inet:"):
+        return False
+    host = endpoint.removeprefix("inet:").rpartition(":")[0].strip("[]")
+    try:
+        return not ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() != "localhost"  # RFC 6761 section 6.3
+
+
+def _few_connections(config: Config, parts: Mapping[str, Part]) -> Iterator[Problem]:
+    for name in TABLE_OF.values():
+        table = config.policy_service if name == "policy_service" else config.milter
+        if table is not None and table.max_connections < MOST_SERVERS:
+            what = (
+                f"max_connections: Postfix runs up to {MOST_SERVERS} smtpd(8) by default, "
+                "each with a connection of its own"
+            )
+            mend = f"write at least {MOST_SERVERS}, or as many as default_process_limit says"
+            yield _problem(parts[name], ("max_connections",), what, mend, error=False)
 
 
 def _long_waits(config: Config, parts: Mapping[str, Part]) -> Iterator[Problem]:

@@ -7,6 +7,7 @@ know, no number for a text.
 
 from collections.abc import Callable
 from functools import partial
+from ipaddress import IPv4Network, IPv6Network
 from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
@@ -23,6 +24,8 @@ LONGEST_WAIT: Final = {"policy_service": 100.0, "milter": 30.0}
 Seconds that Postfix waits for an answer by default: smtpd_policy_service_timeout and
 milter_command_timeout (postconf(5)).
 """
+MOST_SERVERS: Final = 100
+"""Processes of smtpd(8) that Postfix runs by default: default_process_limit (postconf(5))."""
 
 # What people write for a stage, from Postfix's and milter's words.
 _STAGE_WORDS: Final = {
@@ -135,12 +138,27 @@ def _one_endpoint(endpoints: tuple[str, ...]) -> tuple[str, ...]:
     return endpoints
 
 
+def _some_networks(
+    networks: tuple[IPv4Network | IPv6Network, ...],
+) -> tuple[IPv4Network | IPv6Network, ...]:
+    if not networks:
+        mend = "name networks, or leave it out if all may connect"
+        raise WrongValueError("it is empty, so nobody could connect over TCP", mend)
+    return networks
+
+
 _Stages = tuple[Stage, ...]
 _Endpoints = Annotated[
     tuple[Annotated[str, BeforeValidator(units.read_endpoint)], ...],
     _list_of("endpoints", '["inet:127.0.0.1:10040"]'),
     AfterValidator(_somewhere),
 ]
+_Networks = Annotated[
+    tuple[Annotated[IPv4Network | IPv6Network, BeforeValidator(units.read_network)], ...],
+    _list_of("networks", '["127.0.0.0/8", "2001:db8::/32"]'),
+    AfterValidator(_some_networks),
+]
+_Connections = Annotated[int, Field(ge=1, le=1_000_000)]
 _Entries = Annotated[tuple[str, ...], _list_of("entries", '["first", "second"]')]
 _FileName = Annotated[str, BeforeValidator(_file_name)]
 _SocketMode = Annotated[int, BeforeValidator(units.read_mode)]
@@ -154,28 +172,48 @@ class Table(BaseModel):
 
 
 class Server(Table):
-    """`[server]`: processes, and seconds for all checks of one decision together."""
+    """
+    `[server]`: processes, seconds for all checks of one decision together and for a stop.
+
+    A stop waits so long for open milter sessions to end.
+    """
 
     workers: Annotated[int, Field(ge=1, le=64)] = 2
     decision_timeout: Annotated[float, BeforeValidator(units.read_duration)] = 8.0
+    drain_timeout: Annotated[
+        float, BeforeValidator(partial(units.read_bounded_duration, longest="10m"))
+    ] = 30.0
 
 
 class PolicyService(Table):
-    """`[policy_service]`: the policy delegation front end; no `stages`: see owners()."""
+    """
+    `[policy_service]`: the policy delegation front end; no `stages`: see owners().
+
+    `allow` names who may connect over TCP, None for everybody; a unix socket has its mode.
+    `max_connections` are those of all workers together.
+    """
 
     listen: _Endpoints
     stages: Annotated[_Stages, BeforeValidator(read_stages)] = ()
     socket_mode: _SocketMode = 0o660
     socket_group: _SocketGroup = ""
+    allow: _Networks | None = None
+    max_connections: _Connections = 10_000
 
 
 class Milter(Table):
-    """`[milter]`: the milter front end; no `stages`: see owners()."""
+    """
+    `[milter]`: the milter front end; no `stages`: see owners().
+
+    `max_connections` are the sessions of all workers together. libmilter accepts by itself, so
+    there is no list of who may connect.
+    """
 
     listen: Annotated[_Endpoints, AfterValidator(_one_endpoint)]
     stages: Annotated[_Stages, BeforeValidator(_milter_stages)] = ()
     socket_mode: _SocketMode = 0o660
     socket_group: _SocketGroup = ""
+    max_connections: _Connections = 1_000
 
 
 class Metrics(Table):

@@ -6,12 +6,14 @@ would do.
 """
 
 import re
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Final, Self
 from urllib.parse import urlsplit
 
 from pydantic_core import PydanticCustomError
 
 from policyd.facts.units import parse_duration
+from policyd.lists.entries import EntryError, parse_network
 
 _UNIX_PATH: Final = 107  # octets of sun_path, without its NUL (unix(7))
 _INET: Final = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^\[\]:/@\s]+)):([0-9]{1,5})", re.ASCII)
@@ -20,6 +22,7 @@ _GROUP: Final = re.compile(r"[a-z_0-9][a-z0-9_.-]*", re.ASCII | re.IGNORECASE)
 _ENDPOINT_MEND: Final = (
     'write it as Postfix does: "inet:127.0.0.1:10040", "inet:[::1]:10040" or "unix:/path"'
 )
+_MAPPED: Final = bytes(10) + b"\xff\xff"  # ::ffff:0:0/96 (RFC 4291 section 2.5.5.2)
 STATE_SCHEMES: Final = ("sqlite", "redis", "rediss", "redis+cluster", "memory")
 
 
@@ -58,15 +61,41 @@ def read_text(value: object, example: str) -> str:
 
 def read_duration(value: object) -> float:
     """Read a duration in seconds, more than 0."""
-    text = read_text(value, '"8s"')
-    try:
-        seconds = parse_duration(text)
-    except ValueError as error:
-        what = str(error).partition("; ")[0]
-        raise WrongValueError(what, 'write it as "8s", "5m", "1h30m" or "2d"') from error
+    seconds = _seconds(value)
     if not seconds:
         raise WrongValueError("it is no time at all", 'write a longer one, such as "8s"')
     return seconds
+
+
+def read_bounded_duration(value: object, *, longest: str) -> float:
+    """Read a duration in seconds, from 0 to the longest, which is written as a duration too."""
+    seconds = _seconds(value)
+    if seconds > parse_duration(longest):
+        raise WrongValueError(f"{describe(value)} is too long", f'write at most "{longest}"')
+    return seconds
+
+
+def _seconds(value: object) -> float:
+    text = read_text(value, '"8s"')
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        what = str(error).partition("; ")[0]
+        raise WrongValueError(what, 'write it as "8s", "5m", "1h30m" or "2d"') from error
+
+
+def read_network(value: object) -> IPv4Network | IPv6Network:
+    """Read an IP address or a network, as lists do; an IPv4-mapped IPv6 one as IPv4."""
+    text = read_text(value, '"192.0.2.0/24"')
+    try:
+        parse_network(text)
+    except EntryError as error:
+        raise WrongValueError(error.what, error.mend) from error
+    network = ip_network(text.replace("[", "").replace("]", ""))
+    mapped = network.network_address.packed[:12] == _MAPPED and network.prefixlen >= 96
+    if isinstance(network, IPv6Network) and mapped:
+        return IPv4Network((network.network_address.packed[12:], network.prefixlen - 96))
+    return network
 
 
 def read_endpoint(value: object) -> str:

@@ -1,6 +1,7 @@
 """A configuration is loaded whole, or every problem of it is told at once."""
 
 from collections.abc import Callable
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +22,18 @@ WHOLE = """\
 [server]
 workers = 4
 decision_timeout = "1m30s"
+drain_timeout = "0s"
 
 [policy_service]
 listen = ["inet:127.0.0.1:10040", "unix:/run/policyd/policy.sock"]
 socket_mode = "0666"
 socket_group = "postfix"
+allow = ["127.0.0.0/8", "::ffff:192.0.2.7", "2001:db8::/32"]
+max_connections = 1000000
 
 [milter]
 listen = ["unix:/run/policyd/milter.sock"]
+max_connections = 100
 
 [metrics]
 listen = "[::1]:9741"
@@ -88,14 +93,21 @@ def test_every_table_is_read(write: Write) -> None:
     assert errors(loaded) == []
     model = loaded.model
     assert (model.server.workers, model.server.decision_timeout) == (4, 90.0)
+    assert model.server.drain_timeout == 0.0
     assert model.policy_service is not None
     assert model.policy_service.listen[1] == "unix:/run/policyd/policy.sock"
     assert (model.policy_service.socket_mode, model.policy_service.socket_group) == (
         0o666,
         "postfix",
     )
+    assert model.policy_service.allow == (
+        IPv4Network("127.0.0.0/8"),
+        IPv4Network("192.0.2.7/32"),
+        IPv6Network("2001:db8::/32"),
+    )
+    assert model.policy_service.max_connections == 1_000_000
     assert model.milter is not None
-    assert model.milter.socket_mode == 0o660
+    assert (model.milter.socket_mode, model.milter.max_connections) == (0o660, 100)
     assert model.metrics is not None
     assert model.metrics.listen == "[::1]:9741"
     assert (model.log.format, model.log.decisions) == ("json", False)
@@ -122,19 +134,22 @@ def test_rules_keep_their_order_and_the_line_of_each_key(write: Write) -> None:
         "",
         Mode.ENFORCE,
     )
-    assert first.lines == {"": 39, "name": 40, "stage": 41, "then": 42}
+    assert first.lines == {"": 43, "name": 44, "stage": 45, "then": 46}
     assert second.stages == (Stage.MAIL, Stage.END_OF_DATA)
     assert second.when.strip() == "sender == ''"
     assert (second.mode, second.on_error, second.whole_message) == (Mode.SHADOW, "skip", True)
     assert second.file == "policyd.toml"
-    assert second.lines["when"] == 47
-    assert second.lines["then"] == 50
+    assert second.lines["when"] == 51
+    assert second.lines["then"] == 54
 
 
 def test_what_is_left_out_has_its_default(write: Write) -> None:
     loaded = load(write(FRONT_END))
     assert loaded.problems == ()
-    assert loaded.model.server.decision_timeout == 8.0
+    server, policy = loaded.model.server, loaded.model.policy_service
+    assert (server.workers, server.decision_timeout, server.drain_timeout) == (2, 8.0, 30.0)
+    assert policy is not None
+    assert (policy.allow, policy.max_connections) == (None, 10_000)
     assert loaded.model.metrics is None
     assert loaded.model.milter is None
     assert loaded.model.addresses.recipient_delimiter == "+"
@@ -168,6 +183,41 @@ def test_each_stage_is_decided_by_one_front_end(write: Write, text: str, milter:
     if "stages" not in text:
         expected = set(TRANSACTION) if "policy" not in text else set(Stage)
         assert set(loaded.owners) == expected
+
+
+def test_a_milter_takes_a_thousand_sessions_unless_told_otherwise(write: Write) -> None:
+    milter = load(write(MILTER)).model.milter
+    assert milter is not None
+    assert milter.max_connections == 1_000
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "doubtful"),
+    [
+        ("unix:/run/policyd.sock", False),
+        ("inet:127.0.0.1:10041", False),
+        ("inet:127.8.8.8:10041", False),
+        ("inet:[::1]:10041", False),
+        ("inet:localhost:10041", False),
+        ("inet:0.0.0.0:10041", True),
+        ("inet:[::]:10041", True),
+        ("inet:192.0.2.7:10041", True),
+        ("inet:policyd.example.org:10041", True),
+    ],
+)
+def test_an_endpoint_that_other_hosts_reach_is_doubtful(
+    write: Write, endpoint: str, doubtful: bool
+) -> None:
+    listen = f'listen = ["{endpoint}"]\n'
+    loaded = load(write(f"[milter]\n{listen}"))
+    assert (errors(loaded), bool(warnings(loaded))) == ([], doubtful)
+    loaded = load(write(f"[policy_service]\n{listen}"))
+    assert (errors(loaded), bool(warnings(loaded))) == ([], doubtful)
+
+
+def test_a_policy_service_for_other_hosts_that_says_which_is_not_doubtful(write: Write) -> None:
+    text = '[policy_service]\nlisten = ["inet:0.0.0.0:10040"]\nallow = ["192.0.2.0/24"]\n'
+    assert load(write(text)).problems == ()
 
 
 def test_a_stage_that_both_front_ends_would_decide_is_refused(write: Write) -> None:

@@ -1,6 +1,8 @@
 """Texts of a certain form in the configuration: endpoints, modes, durations, URLs."""
 
 from collections.abc import Callable
+from functools import partial
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_network
 
 import pytest
 from hypothesis import given
@@ -123,7 +125,55 @@ def test_a_password_in_a_wrong_state_url_is_not_shown() -> None:
     assert "secret" not in str(refusal(units.read_state_url, "redsi://:secret@host"))
 
 
+@pytest.mark.parametrize(("text", "seconds"), [("0s", 0), ("30s", 30), ("10m", 600)])
+def test_a_bounded_duration_is_read_from_none_to_its_longest(text: str, seconds: float) -> None:
+    assert units.read_bounded_duration(text, longest="10m") == seconds
+
+
+def test_a_duration_beyond_its_longest_is_refused() -> None:
+    told = refusal(partial(units.read_bounded_duration, longest="10m"), "10m1s")
+    assert (told["what"], told["mend"]) == ('"10m1s" is too long', 'write at most "10m"')
+
+
+@pytest.mark.parametrize(
+    ("text", "network"),
+    [
+        ("192.0.2.7", "192.0.2.7/32"),
+        ("192.0.2.0/24", "192.0.2.0/24"),
+        ("0.0.0.0/0", "0.0.0.0/0"),
+        ("2001:db8::/32", "2001:db8::/32"),
+        ("[2001:db8::]/32", "2001:db8::/32"),
+        ("::ffff:192.0.2.0/120", "192.0.2.0/24"),
+        ("::ffff:0:0/95", None),
+        ("::fffe:0:0/95", "::fffe:0:0/95"),
+        ("192.0.2.1/24", None),
+        ("192.0.2.0/255.255.255.0", None),
+        ("192.0.2", None),
+        ("mail.example.org", None),
+    ],
+)
+def test_a_network_is_read_as_in_a_list(text: str, network: str | None) -> None:
+    if network is None:
+        assert refusal(units.read_network, text)["mend"]
+    else:
+        assert units.read_network(text) == ip_network(network)
+
+
+@given(st.ip_addresses(), st.integers(0, 128), st.booleans())
+def test_every_network_that_the_library_writes_is_read(
+    address: IPv4Address | IPv6Address, bits: int, brackets: bool
+) -> None:
+    network = ip_network((address, min(bits, address.max_prefixlen)), strict=False)
+    host = f"[{network.network_address}]" if brackets else str(network.network_address)
+    read = units.read_network(f"{host}/{network.prefixlen}")
+    mapped = network.network_address if isinstance(network, IPv6Network) else None
+    if mapped is None or mapped.ipv4_mapped is None or network.prefixlen < 96:
+        assert read == network
+
+
 _READERS = [
+    units.read_network,
+    partial(units.read_bounded_duration, longest="10m"),
     units.read_endpoint,
     units.read_address,
     units.read_mode,
