@@ -5,11 +5,12 @@ from collections.abc import Mapping
 
 import pytest
 from hypothesis import given
-from hypothesis import strategies as st
 
 from policyd.rules.policy import Match, Question
-from policyd.smtp.decision import Mode, Verdict
+from policyd.rules.source import RuleSource
+from policyd.smtp.decision import Verdict
 from policyd.smtp.stage import FrontEnd, Stage
+from tests.rules.drawn import REQUESTS, SOURCES
 from tests.rules.world import (
     ALL_MILTER,
     ALL_POLICY,
@@ -263,58 +264,11 @@ def test_only_what_a_front_end_decides_is_asked_of_it() -> None:
     assert set(policy.milter) == {MAIL}
 
 
-ATOMS = (
-    "yes()",
-    "no()",
-    "fails()",
-    "sender == 's@example.net'",
-    "client_address in partners",
-    "client_address not in '10.0.0.0/8'",
-    "client_address != '192.0.2.1'",
-    "recipient in mailboxes",
-    "size > '1 KiB'",
-    "score >= 2",
-    "count(2) + size > 3",
-)
-CONDITIONS = st.recursive(
-    st.sampled_from(ATOMS),
-    lambda inner: st.one_of(
-        st.builds("not ({})".format, inner),
-        st.builds("({}) and ({})".format, inner, inner),
-        st.builds("({}) or ({})".format, inner, inner),
-    ),
-    max_leaves=6,
-)
-THENS = st.sampled_from(
-    ["accept", "pass", "score 1", "score 3", "warn w", "hold h", "450 4.7.1 x", "550 5.7.1 y"]
-)
-STAGES = st.sampled_from([CONNECT, MAIL, RCPT, END])
-RULES = st.lists(st.tuples(STAGES, CONDITIONS, THENS, st.booleans()), min_size=1, max_size=6)
-REQUESTS = st.fixed_dictionaries(
-    {
-        "client_address": st.sampled_from(["192.0.2.1", "10.0.0.1", "unknown", ""]),
-        "sender": st.sampled_from(["s@example.net", "", "x@y"]),
-        "recipient": st.sampled_from(["a@example.org", "x@y"]),
-        "recipients": st.sampled_from([("a@example.org",), ("a@example.org", "x@y")]),
-        "size": st.sampled_from(["0", "4096", "junk"]),
-    }
-)
-
-
-@given(RULES, REQUESTS)
+@given(SOURCES, REQUESTS)
 def test_the_traced_question_decides_as_the_plain_one(
-    drawn: list[tuple[Stage, str, str, bool]], request_: dict[str, object]
+    sources: list[RuleSource], request_: dict[str, object]
 ) -> None:
     """And what it says of every node agrees with the outcome."""
-    sources = []
-    for i, (stage, when, then, shadowed) in enumerate(drawn):
-        early = stage is CONNECT and ("sender" in when or "recipient" in when or "size" in when)
-        late = stage is END and "recipient " in when
-        blind = stage is MAIL and "recipient" in when
-        more: dict[str, object] = {"whole_message": True} if then == "hold h" else {}
-        more["mode"] = Mode.SHADOW if shadowed else Mode.ENFORCE
-        if not (early or late or blind):
-            sources.append(rule(f"r{i}", stage, then, when, **more))
     policy = compiled(*sources)
     for question in policy.questions():
         plain, traced = Recorder(), Recorder()

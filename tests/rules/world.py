@@ -1,10 +1,11 @@
 """A small world to build policies in: lists, checks, and a context that records."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from policyd.checks.interface import Answer, Check, CheckFailedError
 from policyd.facts.table import Attributes, FactType
+from policyd.lists.load import load_list
 from policyd.lists.named import NamedList
 from policyd.lists.source import Kind
 from policyd.lists.written import written_out
@@ -22,6 +23,11 @@ ALL_MILTER = dict.fromkeys(TRANSACTION, FrontEnd.MILTER)
 
 def listed(kind: str, entries: Sequence[str]) -> NamedList:
     return written_out(Kind(kind), entries, "+")
+
+
+def named(name: str, kind: str, *entries: str) -> NamedList:
+    source = replace(listed(kind, entries).source, name=name)
+    return NamedList(source, load_list(source))
 
 
 @dataclass
@@ -76,10 +82,13 @@ CHECKS: Mapping[str, Check] = {
     )
 }
 LISTS: Mapping[str, NamedList] = {
-    "local_domains": listed("domains", ["example.org"]),
-    "mailboxes": listed("addresses", ["a@example.org", "b@example.org"]),
-    "partners": listed("networks", ["192.0.2.1"]),
-    "bad_helo": listed("patterns", ["localhost"]),
+    made.name: made
+    for made in (
+        named("local_domains", "domains", "example.org"),
+        named("mailboxes", "addresses", "a@example.org", "b@example.org"),
+        named("partners", "networks", "192.0.2.1"),
+        named("bad_helo", "patterns", "localhost"),
+    )
 }
 
 
