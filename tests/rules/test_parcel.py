@@ -38,6 +38,7 @@ CONDITIONS = {
         "",
         "sender == 's@example.net'",
         "sender in mailboxes or sender not in ['a@x', 'b@x']",
+        "sender in ['s@example.net']",
         "recipient_domain in local_domains and sender_domain not in ['example.net', '.x']",
         "client_address in ['192.0.2.0/24', '2001:db8::/32']",
         "client_address not in partners",
@@ -124,7 +125,8 @@ def test_it_does_so_in_another_process(
 @pytest.mark.parametrize(("stage", "when", "then"), TABLE)
 def test_every_kind_of_condition_and_outcome_travels(stage: Stage, when: str, then: str) -> None:
     policy = table_policy(stage, when, then)
-    requests = [REQUEST, OTHER, {**REQUEST, "local_submission": True}, {}]
+    tagged = {**REQUEST, "sender": "s+tag@example.net", "local_submission": True}
+    requests = [REQUEST, OTHER, tagged, {}]
     assert answers_of_parcel(pack(policy), requests) == answers(policy, requests)
 
 
