@@ -1,0 +1,53 @@
+"""What is to be known of a configuration in force: all but compiled rules and lists' entries."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from policyd.config.model import Config
+from policyd.config.policy import Loaded
+from policyd.lists.signature import Signatures
+from policyd.lists.source import ListSource
+from policyd.rules.source import RuleSource
+from policyd.smtp.stage import FrontEnd, Stage
+
+
+@dataclass(frozen=True, slots=True)
+class ListOutline:
+    """A list: what it is made of, its files as they were when read, and how many entries it has."""
+
+    source: ListSource
+    signatures: Signatures
+    entries: int
+
+
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """
+    A configuration without errors; it can be pickled.
+
+    `rules` are in order, as written. `ruled` are the stages that have rules; `hash` is that of the
+    files' contents (see load.Loaded).
+    """
+
+    config: Config
+    rules: tuple[RuleSource, ...]
+    owners: Mapping[Stage, FrontEnd]
+    ruled: frozenset[Stage]
+    lists: Mapping[str, ListOutline]
+    hash: str
+
+
+def outline_of(loaded: Loaded) -> Outline:
+    """Give the outline of a loaded configuration; ValueError of one with errors."""
+    policy = loaded.policy_in_force
+    return Outline(
+        config=loaded.config,
+        rules=tuple(dict.fromkeys(rule.source for rule in policy.rules)),
+        owners=dict(policy.owners),
+        ruled=frozenset(rule.stage for rule in policy.rules),
+        lists={
+            name: ListOutline(named.source, dict(named.signatures), len(named))
+            for name, named in loaded.lists.items()
+        },
+        hash=policy.hash,
+    )
