@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+from policyd.config.difference import RESTART
 from policyd.config.model import TABLES
 from policyd.facts.table import FACTS, Fact
 from policyd.observe import families
@@ -157,10 +158,14 @@ def _metrics() -> Iterable[str]:
 
 def _keys() -> Iterable[str]:
     rows = (
-        (f"`[{table}]`", ", ".join(f"`{key}`" for key in model.model_fields))
-        for table, model in TABLES.items()
+        (f"`[{table}]`", _listed(keys), _listed(k for k in keys if f"[{table}] {k}" in RESTART))
+        for table, keys in ((table, model.model_fields) for table, model in TABLES.items())
     )
-    return _table(("table", "keys"), rows)
+    return _table(("table", "keys", "of these, a restart is needed for"), rows)
+
+
+def _listed(words: Iterable[str]) -> str:
+    return ", ".join(f"`{word}`" for word in words) or "–"
 
 
 _SECTIONS: Final[Mapping[str, Callable[[], Iterable[str]]]] = {
