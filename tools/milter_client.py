@@ -169,7 +169,9 @@ class MilterClient:
         actions: int = ALL_ACTIONS,
         timeout: float = 10,
     ) -> None:
-        family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
+        family = socket.AF_UNIX
+        if not isinstance(address, str):
+            family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         self.macros = dict(macros or {})
         self._socket = socket.socket(family)
         self._timeout = timeout

@@ -1,23 +1,24 @@
 """
 A process with a milter and the real service, for tests: rules in, what was counted out.
 
-`python milter_process.py SPECIFICATION`, where SPECIFICATION is JSON: `endpoint`, `directory`
-(for the configuration), `rules` (tables of it, over the lists users and programs), `more` (rules
-in force after a line `reload` on standard input), `socket` (further arguments of MilterServer),
+`python milter_process.py SPECIFICATION`, where SPECIFICATION is JSON: `listener` (the descriptor of
+an inherited socket) or `endpoint` (where libmilter listens by itself), `directory` (for the
+configuration), `rules` (tables of it, over the lists users and programs), `more` (rules in force
+after a line `reload`), `most` (sessions at once), `socket` (further arguments of MilterServer),
 `broken` (a callback that raises: name and error), `without_fd` (a libmilter that does not know
-`fd:`). Each answer and each protocol error is a line of JSON on standard output. pymilter's
-callbacks are the process's and its main loop runs once, so each test of it needs a process.
+`fd:`). Lines on standard input are orders: reload, drain, state; its end ends the process. Each
+answer, each protocol error and each change of the number of sessions is a line of JSON on standard
+output. pymilter's callbacks are the process's and its main loop runs once, so each test of it
+needs a process.
 """
 
+import gc
 import json
 import os
 import random
-import select
 import signal
 import socket
 import sys
-import threading
-import time
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -29,6 +30,7 @@ from policyd.checks.interface import Check
 from policyd.config.policy import load_policy
 from policyd.facts.table import Attributes
 from policyd.observe.log import Level
+from policyd.observe.series import Layout, Row
 from policyd.rules.policy import Policy
 from policyd.serve.milter import MilterServer
 from policyd.serve.milter.session import Session
@@ -83,8 +85,11 @@ class Recorder:
     def protocol_error(self, front_end: FrontEnd, reason: str) -> None:
         self.line(error=reason, front_end=front_end)
 
-    def connections(self, front_end: FrontEnd, delta: int) -> None:
-        self.line(connections=delta, front_end=front_end)
+    def dropped(self, what: str, count: int) -> None:
+        """Nothing is dropped here."""
+
+    def move(self, layout: Layout, row: Row) -> None:
+        """There is no layout here."""
 
     def decision(
         self, decision: Decision, attributes: Attributes, front_end: FrontEnd, seconds: float
@@ -134,48 +139,48 @@ def spoil(given: dict[str, Any]) -> None:
         milter.setconn = lambda name: setconn(name.replace("fd:", "no-such-kind:"))
 
 
+def obey(order: str, server: MilterServer, service: Service, given: dict[str, Any]) -> object:
+    """Do what a line says, and give what to answer."""
+    match order.strip():
+        case "reload":
+            service.policy = policy(given["more"], Path(given["directory"]))
+            return None
+        case "drain":
+            server.drain(lambda: RECORDER.line(idle=True))
+            return None
+        case "state":
+            kept = sum(isinstance(each, Session) for each in gc.get_objects())
+            return {"open": server.open_sessions, "older": server.older_sessions, "kept": kept}
+        case unknown:
+            raise ValueError(unknown)
+
+
+RECORDER = Recorder()
+
+
 def main() -> None:
-    """Serve until SIGTERM or the end of standard input."""
+    """Serve until the end of standard input."""
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    RECORDER.line(ignoring=True)
     given = json.loads(sys.argv[1])
     spoil(given)
-    recorder = Recorder()
-    directory = Path(given["directory"])
-    service = Service(
-        policy(given["rules"], directory),
-        recorder,
-        recorder,
-        Ids(random.getrandbits),
-        Settings(utf8=True),
-    )
-    main_thread = threading.get_ident()
+    rules = policy(given["rules"], Path(given["directory"]))
+    service = Service(rules, RECORDER, RECORDER, Ids(random.getrandbits), Settings(utf8=True))
     server = MilterServer(
         service,
-        given["endpoint"],
+        listener=socket.socket(fileno=given["listener"]) if "listener" in given else None,
+        endpoint=given.get("endpoint", ""),
+        most_sessions=given.get("most", 1000),
+        sessions=lambda count: RECORDER.line(connections=count),
+        ended=lambda: RECORDER.line(ended=True),
         **given.get("socket", {}),
-        ended=lambda: signal.pthread_kill(main_thread, signal.SIGTERM),
     )
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     server.start()
-    recorder.line(ready=True)
-    # A thread of libmilter may run the signal's C handler: only the wake-up tells the main thread.
-    woken, waker = socket.socketpair()
-    waker.setblocking(False)
-    signal.set_wakeup_fd(waker.fileno())
-    try:
-        while True:
-            ready, _, _ = select.select([sys.stdin, woken], [], [])
-            line = sys.stdin.readline() if sys.stdin in ready else ""
-            if sys.stdin in ready and not line:
-                break
-            if line:
-                assert line == "reload\n"
-                service.policy = policy(given["more"], directory)
-                recorder.line(reloaded=True)
-    finally:
-        started = time.monotonic()
-        server.stop()
-        recorder.line(stopped=not server.alive, seconds=time.monotonic() - started)
-        os._exit(0)  # as `policyd serve` does, and why
+    RECORDER.line(ready=True)
+    for order in sys.stdin:
+        RECORDER.line(done=order.strip(), answer=obey(order, server, service, given))
+    os._exit(0)  # libmilter's threads outlive everything; the interpreter would wait for them
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 import json
 import os
 import queue
-import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -12,26 +12,43 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from policyd.serve.sockets import Endpoint, open_listeners
 from tools.milter_client import MilterClient
 
 _ROOT = Path(__file__).parents[2]
 _PROGRAM = Path(__file__).with_name("milter_process.py")
 
 
+def listen(directory: Path) -> socket.socket:
+    """Open a socket as the supervisor does, for one milter or for several to inherit."""
+    return open_listeners(Endpoint(path=str(directory / "milter.sock")))[0].socket
+
+
 class RunningMilter:
-    """A milter with some rules, on a unix socket in `directory` or on `endpoint`."""
+    """
+    A milter with some rules.
+
+    It serves on `listener`, which others may share, on `endpoint`, which libmilter then opens by
+    itself, else on a socket of its own in `directory`.
+    """
 
     def __init__(
-        self, directory: Path, *rules: dict[str, Any], endpoint: str = "", **given: Any
+        self,
+        directory: Path,
+        *rules: dict[str, Any],
+        listener: socket.socket | None = None,
+        endpoint: str = "",
+        **given: Any,
     ) -> None:
         self.path = str(directory / "milter.sock")
-        self.endpoint = endpoint or f"unix:{self.path}"
-        specification = {
-            "endpoint": self.endpoint,
-            "directory": str(directory),
-            "rules": rules,
-            **given,
-        }
+        specification = {"directory": str(directory), "rules": rules, **given}
+        own = listener
+        if endpoint:
+            specification["endpoint"] = endpoint
+        elif own is None:
+            own = listen(directory)
+        if own is not None:
+            specification["listener"] = own.fileno()
         self.process = subprocess.Popen(
             [sys.executable, str(_PROGRAM), json.dumps(specification)],
             stdin=subprocess.PIPE,
@@ -40,7 +57,10 @@ class RunningMilter:
             text=True,
             cwd=_ROOT,
             env={**os.environ, "PYTHONPATH": str(_ROOT)},
+            pass_fds=() if own is None else (own.fileno(),),
         )
+        if own is not None and own is not listener:
+            own.close()
         self.errors: list[str] = []
         self.connections: list[int] = []
         self._lines: queue.Queue[dict[str, Any]] = queue.Queue()
@@ -49,8 +69,7 @@ class RunningMilter:
 
     def __enter__(self) -> Self:
         """Wait until it serves."""
-        while "ready" not in self.line():
-            pass
+        self.until("ready")
         return self
 
     def __exit__(
@@ -59,17 +78,18 @@ class RunningMilter:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Stop it; it must have lived until now and written no traceback."""
+        """End it; it must have lived until now and written no traceback."""
+        assert self.process.stdin is not None
+        assert self.process.stderr is not None
         alive = self.process.poll() is None
-        self.process.send_signal(signal.SIGTERM)
+        self.process.stdin.close()
         try:
             self.process.wait(15)
         finally:
             self.process.kill()
             self._reader.join()
-        assert self.process.stderr is not None
         complaints = self.process.stderr.read()
-        for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
+        for stream in (self.process.stdout, self.process.stderr):
             assert stream is not None
             stream.close()
         if error is None:
@@ -86,13 +106,18 @@ class RunningMilter:
         }
         return MilterClient(self.path, macros=named)
 
-    def reload(self) -> None:
-        """Put the rules `more` in force."""
+    def order(self, order: str) -> Any:
+        """Have it reload, drain or tell its state; give what it answers."""
         assert self.process.stdin is not None
-        self.process.stdin.write("reload\n")
+        self.process.stdin.write(f"{order}\n")
         self.process.stdin.flush()
-        while "reloaded" not in self.line():
-            pass
+        return self.until("done")["answer"]
+
+    def until(self, key: str) -> dict[str, Any]:
+        """Read on to the line that has a key, and give it."""
+        while key not in (line := self.line()):
+            self._sorted(line)
+        return line
 
     def line(self) -> dict[str, Any]:
         """Give the next line that the process wrote."""

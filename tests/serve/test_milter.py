@@ -3,6 +3,8 @@
 import contextlib
 import socket
 import struct
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -302,7 +304,7 @@ class TestNegotiation:
         milter = run(rule("rcpt", "450 4.2.1 Old"), more=[rule("end-of-data", "550 5.7.1 New")])
         with milter.client() as client:
             client.connect(), client.mail()
-            milter.reload()
+            milter.order("reload")
             assert client.rcpt() == Answer("reply", b"450 4.2.1 Old\0")
             client.abort()
             client.mail()
@@ -634,72 +636,42 @@ class TestManySessions:
             time.sleep(0.05)
         assert milter.descriptors() <= before
 
-    def test_connections_are_counted_up_and_down(self, run: Run) -> None:
-        milter = run(rule("rcpt", "accept"))
-        clients = [milter.client() for _ in range(5)]
-        for client in clients:
-            client.close()
-        with socket.socket(socket.AF_UNIX) as visitor:
-            visitor.connect(milter.path)  # gone before it negotiates
-        assert milter.rest() == []
-        assert sorted(milter.connections) == [-1] * 5 + [1] * 5
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return int(free.getsockname()[1])
 
 
-class TestLife:
-    def test_it_stops_in_a_moment_and_takes_its_socket_away(self, tmp_path: Path) -> None:
-        with RunningMilter(tmp_path, rule("rcpt", "accept")) as milter:
-            with milter.client() as client:
-                client.connect()
-            assert milter.process.stdin is not None
-            milter.process.stdin.close()
-            assert milter.process.wait(5) == 0
-            while "stopped" not in (line := milter.line()):
-                pass
-            assert line["stopped"]
-            assert line["seconds"] < 2
-            assert not Path(milter.path).exists()
-            milter.process.poll = lambda: None  # type: ignore[method-assign] # it was alive
+class TestASocketOfLibmiltersOwn:
+    """Where libmilter takes no descriptor it opens a socket by itself."""
 
-    def test_a_stale_socket_is_replaced_and_a_live_one_is_not(self, tmp_path: Path) -> None:
+    def test_a_stale_one_is_replaced_and_a_live_one_is_not(self, tmp_path: Path, run: Run) -> None:
+        endpoint = f"unix:{tmp_path}/milter.sock"
         with socket.socket(socket.AF_UNIX) as stale:
             stale.bind(str(tmp_path / "milter.sock"))
-        with RunningMilter(tmp_path, rule("rcpt", "accept")) as milter:
-            second = RunningMilter(tmp_path, rule("rcpt", "accept"))
-            _, complaint = second.process.communicate(timeout=15)
-            assert second.process.returncode == 1
-            assert "another server listens on this socket" in complaint
-            with milter.client() as client:
-                assert client.connect() is None
+        milter = run(rule("rcpt", "accept"), endpoint=endpoint)
+        second = RunningMilter(tmp_path, rule("rcpt", "accept"), endpoint=endpoint)
+        _, complaint = second.process.communicate(timeout=15)
+        assert second.process.returncode == 1
+        assert "another server listens on this socket" in complaint
+        with milter.client() as client:
+            assert client.connect() is None
 
-    def test_a_socket_has_its_mode(self, run: Run) -> None:
-        milter = run(socket={"socket_mode": 0o600})
-        assert Path(milter.path).stat().st_mode & 0o777 == 0o600
-
-    def test_it_listens_on_tcp(self, tmp_path: Path) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = free.getsockname()[1]
-        endpoint = f"inet:127.0.0.1:{port}"
-        with (
-            RunningMilter(tmp_path, rule("rcpt", "450 4.2.1 Later"), endpoint=endpoint),
-            MilterClient(("127.0.0.1", port)) as client,
-        ):
-            assert walk(client)["rcpt"] == Answer("reply", b"450 4.2.1 Later\0")
-
-    @pytest.mark.parametrize("tcp", [False, True])
-    def test_a_libmilter_that_takes_no_descriptor_opens_its_own_socket(
-        self, tmp_path: Path, *, tcp: bool
+    def test_it_has_its_mode_and_goes_when_the_milter_is_drained(
+        self, tmp_path: Path, run: Run
     ) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = free.getsockname()[1]
-        endpoint = f"inet:127.0.0.1:{port}" if tcp else ""
-        with RunningMilter(
-            tmp_path, rule("rcpt", "450 4.2.1 Later"), endpoint=endpoint, without_fd=True
-        ) as milter:
-            address = ("127.0.0.1", port) if tcp else milter.path
-            with MilterClient(address) as client:
-                assert walk(client)["rcpt"] == Answer("reply", b"450 4.2.1 Later\0")
-            assert tcp or Path(milter.path).stat().st_mode & 0o777 == 0o660
+        milter = run(endpoint=f"unix:{tmp_path}/milter.sock", socket={"socket_mode": 0o600})
+        assert Path(milter.path).stat().st_mode & 0o777 == 0o600
+        milter.order("drain")
         assert not Path(milter.path).exists()
+        milter.until("idle")
+
+    @pytest.mark.parametrize("host", ["127.0.0.1", "[::1]"])
+    def test_it_can_be_tcp(self, run: Run, host: str) -> None:
+        port = free_port()
+        run(rule("rcpt", "450 4.2.1 Later"), endpoint=f"inet:{host}:{port}")
+        with MilterClient((host.strip("[]"), port)) as client:
+            assert walk(client)["rcpt"] == Answer("reply", b"450 4.2.1 Later\0")
 
     def test_an_endpoint_in_use_is_named(self, tmp_path: Path) -> None:
         with socket.create_server(("127.0.0.1", 0)) as busy:
@@ -708,3 +680,20 @@ class TestLife:
             _, complaint = milter.process.communicate(timeout=15)
         assert milter.process.returncode == 1
         assert endpoint in complaint
+
+    @pytest.mark.parametrize("kind", ["fd", "no-such-kind"])
+    def test_whether_that_is_needed_can_be_asked(self, kind: str) -> None:
+        program = (
+            "import milter; from policyd.serve.milter import takes_descriptors\n"
+            "setconn = milter.setconn\n"
+            f"milter.setconn = lambda name: setconn(name.replace('fd', {kind!r}))\n"
+            "print(takes_descriptors())"
+        )
+        told = subprocess.run([sys.executable, "-c", program], stdout=subprocess.PIPE, check=True)
+        assert told.stdout.decode().strip() == str(kind == "fd")
+
+    def test_a_socket_is_not_handed_over_in_vain(self, tmp_path: Path) -> None:
+        milter = RunningMilter(tmp_path, without_fd=True)
+        _, complaint = milter.process.communicate(timeout=15)
+        assert milter.process.returncode == 1
+        assert "libmilter takes no descriptor" in complaint

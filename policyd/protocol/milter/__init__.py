@@ -20,7 +20,7 @@ from policyd.protocol.milter.answer import (
 from policyd.protocol.milter.mime import Skeleton, TooMuchStructureError
 from policyd.protocol.milter.plan import Actions, Event, Plan, Steps, plan
 
-REASONS: Final = ("not-utf-8", "internal")
+REASONS: Final = ("not-utf-8", "internal", "too-many-connections")
 """Every reason under which a milter peer's fault is counted."""
 
 __all__ = [

@@ -29,10 +29,6 @@ class Service(Protocol):
         """Count and log what went wrong with a peer."""
         ...
 
-    def connected(self, front_end: FrontEnd, delta: int) -> None:
-        """Count connections: one more or one less."""
-        ...
-
 
 class Mta(Protocol):
     """

@@ -1,36 +1,38 @@
 """
-The milter front end on libmilter: the one module that imports pymilter.
+The milter front end on libmilter: its callbacks, and its life in a process.
 
 pymilter's C module is used directly, without its class layer: it gives one dispatch a callback
 less and the negotiation's masks as they are. Its callbacks are the process's, so there is one
-milter a process, and a libmilter that was stopped does not run again (libmilter/signal.c).
+milter a process, and it is not stopped: smfi_stop would cut the sessions between two commands.
+It is drained, and then the process ends.
 
-libmilter's main loop has a thread of its own, so that signals are the main thread's. pymilter
-must never answer for us, nor an exception reach it: it would send words of its own, uncounted; at
-a step without a reply Postfix would wait for milter_command_timeout; SystemExit would end the
-process (miltermodule.c, _report_exception).
+libmilter's main loop has a thread of its own, and another one waits for SIGTERM, SIGINT and SIGHUP
+to stop it (libmilter/signal.c). A process that has the milter ignores these signals, and set them
+so in its main thread before any other began: the kernel drops them then and that thread sees none.
+
+pymilter must never answer for us, nor an exception reach it: it would send words of its own,
+uncounted; at a step without a reply Postfix would wait for milter_command_timeout; SystemExit
+would end the process (miltermodule.c, _report_exception).
 """
 
 import contextlib
-import errno
-import os
 import socket
 import sys
 import threading
 import time
 from collections.abc import Callable
-from functools import partial
-from pathlib import Path
 from types import TracebackType
-from typing import Any, Final
+from typing import Final
 
 import milter
 
 from policyd.protocol.milter import Actions, Event, Plan, Status, plan
 from policyd.rules.policy import Policy
 from policyd.serve.milter.door import Mta, Service
+from policyd.serve.milter.listening import NAME, hand_over, open_own
 from policyd.serve.milter.session import Session
-from policyd.serve.sockets import BACKLOG, Endpoint, Listener, open_listeners, parse_endpoint
+from policyd.serve.milter.sessions import Sessions
+from policyd.serve.sockets import parse_endpoint
 from policyd.service.reply import FAULT
 from policyd.smtp.stage import FrontEnd, Stage
 
@@ -48,49 +50,50 @@ _STAGES: Final = {
     Event.DATA: Stage.DATA,
 }
 _NAME_MACROS: Final = int(Actions.NAME_MACROS)
-_POLL: Final = 0.05  # seconds between attempts to wake libmilter's listener
-_NAME: Final = "policyd"
+_LOOK: Final = 0.1  # seconds between looks for the last session's end
 
 HostAddress = tuple[str, int] | tuple[str, int, int, int] | str | None
 """What pymilter gives for a client: of inet and inet6, the path of a local one, none."""
 
 
-def _nothing() -> None:
-    """Do nothing: a TCP socket leaves no name behind."""
+def _nothing(*_: object) -> None:
+    """Do nothing: nobody wants to know."""
 
 
 class MilterServer:
-    """The milter of a service on one endpoint; start() once, stop() for good."""
+    """The milter of a service: start() once, drain() once, then the process is to end."""
 
     _started = False
 
     def __init__(
         self,
         service: Service,
-        endpoint: str,
         *,
+        listener: socket.socket | None = None,
+        endpoint: str = "",
         socket_mode: int = 0o660,
         socket_group: str = "",
+        most_sessions: int,
+        sessions: Callable[[int], object] = _nothing,
         ended: Callable[[], object] = _nothing,
     ) -> None:
         """
-        Prepare to listen on `inet:host:port` or `unix:/path`; ValueError for any other form.
+        Prepare to serve on `listener`, which other processes may listen on too.
 
-        A host name that stands for several addresses is listened on at its first: libmilter has
-        one socket. `ended` is called, on a thread of its own, when libmilter stops without being
-        told to by stop(): it waits for SIGTERM, SIGINT and SIGHUP on a thread that can now and
-        then be faster than the process's own handlers (libmilter/signal.c).
+        Without one, as where libmilter takes no descriptors, on `inet:host:port` or `unix:/path`
+        with that mode and group; ValueError for any other form.
+
+        `sessions` is told how many sessions are open whenever that changes, in order, on any
+        thread; it must neither raise nor call back. `ended` is called on a thread of libmilter's
+        when its main loop ends, which it does only for faults of its own.
         """
         self._service = service
-        self._endpoint = parse_endpoint(endpoint)
-        self._ended = ended
-        self._stopping = False
+        self._listener = listener
+        self._endpoint = parse_endpoint(endpoint) if listener is None else None
         self._mode = socket_mode
         self._group = socket_group
-        self._remove: Callable[[], None] = _nothing
-        self._family = socket.AF_UNSPEC
-        self._address: Any = None
-        self._thread = threading.Thread(target=self._run, name="milter", daemon=True)
+        self._sessions = Sessions(service, most_sessions, sessions)
+        self._ended = ended
         self._planned: tuple[Policy, Plan] | None = None
         self._here = threading.local()  # pymilter gives each connection its own thread state
 
@@ -103,16 +106,49 @@ class MilterServer:
         """
         if MilterServer._started:
             raise RuntimeError("a process has one milter, which runs once")
-        listener, *others = open_listeners(self._endpoint, mode=self._mode, group=self._group)
-        for other in others:
-            other.socket.close()
-        self._family = listener.socket.family
-        self._address = listener.socket.getsockname()
         MilterServer._started = True
         self._register()
-        milter.setbacklog(BACKLOG)
-        self._remove = _hand_over(listener, self._endpoint)
-        self._thread.start()
+        if self._listener is not None:
+            self._listening = hand_over(self._listener)
+        elif self._endpoint is not None:
+            self._listening = open_own(self._endpoint, self._mode, self._group)
+        self._start_thread("milter", self._run)
+
+    def drain(self, idle: Callable[[], object]) -> None:
+        """
+        Take no more sessions; `idle` is called, on a thread of its own, when the last has ended.
+
+        Sessions that are open go on to their end. Connections that libmilter has not accepted yet
+        are left to the other processes that listen.
+        """
+        self._listening.take_away()
+        self._start_thread("milter-drain", lambda: self._wait(idle))
+
+    @property
+    def most_sessions(self) -> int:
+        """How many sessions may be open at once; one more is closed in the negotiation."""
+        return self._sessions.most
+
+    @most_sessions.setter
+    def most_sessions(self, most: int) -> None:
+        self._sessions.most = most
+
+    @property
+    def open_sessions(self) -> int:
+        """How many sessions have negotiated and not ended."""
+        return self._sessions.open
+
+    @property
+    def older_sessions(self) -> bool:
+        """Whether a session is left that began before the service was given its policy."""
+        policy = self._service.policy
+        if self._planned is not None and self._planned[0] is not policy:
+            self._planned = None  # else the older policy would stay until the next negotiation
+        return self._sessions.older_than(policy)
+
+    @staticmethod
+    def _start_thread(name: str, run: Callable[[], None]) -> None:
+        threading.Thread(target=run, name=name, daemon=True).start()
 
     def _register(self) -> None:
         milter.set_exception_policy(milter.CONTINUE)
@@ -127,49 +163,30 @@ class MilterServer:
         milter.set_abort_callback(self._abort)
         milter.set_close_callback(self._close)
         data = self._guarded(Event.DATA, Session.data)
-        milter.register(_NAME, data=data, negotiate=self._negotiate)
-
-    @property
-    def alive(self) -> bool:
-        """Tell whether the milter serves."""
-        return self._thread.is_alive()
+        milter.register(NAME, data=data, negotiate=self._negotiate)
 
     def _run(self) -> None:
         try:
             milter.main()
         except milter.error as error:
             self._complain("main", error)
-        if not self._stopping:
-            self._ended()
+        self._ended()
 
-    def stop(self, patience: float = 10.0) -> None:
-        """
-        Stop serving; blocks for moments, at most `patience` seconds.
-
-        A callback under way goes on and its answer is sent, if the process lives long enough;
-        sessions that are between callbacks get Postfix's milter_default_action.
-        """
-        self._stopping = True
-        if not self._thread.is_alive():
-            self._remove()
-            return
-        stopper = threading.Thread(target=milter.stop, name="milter-stop", daemon=True)
-        stopper.start()
-        until = time.monotonic() + patience
-        while self._thread.is_alive() and time.monotonic() < until:
-            self._wake()  # else its poll of 5 s runs out first (libmilter/listener.c)
-            self._thread.join(_POLL)
-        self._remove()
-
-    def _wake(self) -> None:
-        with contextlib.suppress(OSError), socket.socket(self._family) as visitor:
-            visitor.settimeout(_POLL)
-            visitor.connect(self._address)
+    def _wait(self, idle: Callable[[], object]) -> None:
+        """Wait until nobody is connected; who has just been accepted is yet to negotiate."""
+        time.sleep(_LOOK)  # an accept(2) that was under way has ended
+        while self._sessions.open or self._listening.connected():
+            time.sleep(_LOOK)
+        idle()
 
     def _negotiate(self, mta: Mta, options: list[int]) -> int:
         """Ask for what the policy in force needs; the session keeps that policy."""
+        policy: Policy | None = None
         try:
-            policy = self._service.policy
+            policy = self._sessions.begin()
+            if policy is None:
+                self._tell("too-many-connections", most=self._sessions.most)
+                return milter.REJECT  # libmilter closes: milter_default_action
             planned = self._plan(policy)
             offered = options[0]
             options[0] &= int(planned.actions)  # plain numbers: flags are slow to combine
@@ -179,17 +196,19 @@ class MilterServer:
                     mta.setsymlist(step, names)
             session = Session(self._service, policy, planned)
             self._here.session = session
-            self._service.connected(FrontEnd.MILTER, 1)
             mta.setpriv(session)
         except BaseException as error:  # noqa: BLE001 -- see the module
+            if policy is not None:
+                self._sessions.end(policy)
             self._complain("negotiate", error)
-            return milter.REJECT  # libmilter closes: milter_default_action
+            return milter.REJECT
         return milter.CONTINUE
 
     def _plan(self, policy: Policy) -> Plan:
-        if self._planned is None or self._planned[0] is not policy:
-            self._planned = (policy, plan(policy.milter, policy.local))
-        return self._planned[1]
+        planned = self._planned
+        if planned is None or planned[0] is not policy:
+            planned = self._planned = (policy, plan(policy.milter, policy.local))
+        return planned[1]
 
     def _guarded(self, event: Event | None, method: Callable[..., Status]) -> Callable[..., int]:
         """Make a callback that never raises; its method takes session, context and arguments."""
@@ -240,17 +259,19 @@ class MilterServer:
 
     def _close(self, mta: Mta) -> int:
         try:
-            if mta.setpriv(None) is not None:
-                self._service.connected(FrontEnd.MILTER, -1)
+            session: Session | None = mta.setpriv(None)
+            if session is not None:
+                self._sessions.end(session.policy)
         except BaseException as error:  # noqa: BLE001 -- see the module
             self._complain("close", error)
         return milter.CONTINUE
 
     def _complain(self, where: str, error: BaseException) -> None:
+        self._tell("internal", event=where, error=repr(error))
+
+    def _tell(self, reason: str, **detail: object) -> None:
         with contextlib.suppress(Exception):
-            self._service.protocol_error(
-                FrontEnd.MILTER, "internal", event=where, error=repr(error)
-            )
+            self._service.protocol_error(FrontEnd.MILTER, reason, **detail)
 
     def _undecodable(self, raw: bytes) -> bool:
         session: Session | None = getattr(self._here, "session", None)
@@ -258,45 +279,6 @@ class MilterServer:
             return False
         session.undecodable(raw)
         return True
-
-
-def _hand_over(listener: Listener, endpoint: Endpoint) -> Callable[[], None]:
-    """
-    Let libmilter listen on our socket; give what removes the socket's name in the end.
-
-    Only Debian's libmilter takes `fd:`. Another opens a socket of its own in the same place.
-    """
-    descriptor = listener.socket.detach()  # libmilter closes it
-    milter.setconn(f"fd:{descriptor}")
-    try:
-        milter.opensocket(False)
-    except milter.error:
-        os.close(descriptor)
-    else:
-        return listener.remove
-    path = Path(endpoint.path) if endpoint.path else None
-    mask = os.umask(0)
-    try:
-        owner = path.stat() if path is not None else None
-        os.umask(0o777 if owner is None else ~owner.st_mode & 0o777)
-        milter.setconn(_specification(endpoint))
-        milter.opensocket(True)
-        if path is not None and owner is not None:
-            os.chown(path, -1, owner.st_gid)
-    except milter.error as error:
-        raise OSError(errno.EADDRNOTAVAIL, "libmilter cannot listen", str(endpoint)) from error
-    finally:
-        os.umask(mask)
-    return _nothing if path is None else partial(path.unlink, missing_ok=True)
-
-
-def _specification(endpoint: Endpoint) -> str:
-    """Give an endpoint as libmilter names it (smfi_setconn): the port before the host."""
-    if endpoint.path:
-        return f"unix:{endpoint.path}"
-    if ":" in endpoint.host:
-        return f"inet6:{endpoint.port}@[{endpoint.host}]"
-    return f"inet:{endpoint.port}@{endpoint.host}"
 
 
 def _connect(session: Session, mta: Mta, name: str, _family: int, address: HostAddress) -> Status:

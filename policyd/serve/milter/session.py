@@ -48,8 +48,8 @@ class Session:
     def __init__(self, service: Service, policy: Policy, plan: Plan) -> None:
         """Start under a policy and the plan that was negotiated for it."""
         self.plan = plan
+        self.policy = policy
         self._service = service
-        self._policy = policy
         self._questions = policy.milter
         self._client: dict[str, object] = {}
         self._local = False
@@ -72,7 +72,7 @@ class Session:
         self._client = client(hostname, address, port)
         self._local = self._client["local_submission"] is True
         if self._local:
-            self._questions = self._policy.local
+            self._questions = self.policy.local
         return self._decide(mta, Stage.CONNECT)
 
     def hello(self, mta: Mta, name: str) -> Status:
@@ -180,7 +180,7 @@ class Session:
             return None
         if self._broken is not None:
             raise self._broken
-        answer = self._service.decide_milter(stage, self._known(mta, stage), self._policy)
+        answer = self._service.decide_milter(stage, self._known(mta, stage), self.policy)
         decision = answer.decision
         if decision.verdict in AMENDING:
             if stage in _SESSION:
