@@ -6,6 +6,8 @@ import pickletools
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from types import FunctionType
+from typing import cast
 
 import pytest
 from hypothesis import given, settings
@@ -13,6 +15,7 @@ from hypothesis import given, settings
 from policyd.checks.interface import Answer, Check
 from policyd.facts.table import Attributes
 from policyd.lists.named import NamedList
+from policyd.lists.source import Kind
 from policyd.rules.parcel import pack, unpack
 from policyd.rules.policy import Policy, UntraceableError
 from policyd.rules.source import RuleSource
@@ -125,8 +128,7 @@ def test_it_does_so_in_another_process(
 @pytest.mark.parametrize(("stage", "when", "then"), TABLE)
 def test_every_kind_of_condition_and_outcome_travels(stage: Stage, when: str, then: str) -> None:
     policy = table_policy(stage, when, then)
-    tagged = {**REQUEST, "sender": "s+tag@example.net", "local_submission": True}
-    requests = [REQUEST, OTHER, tagged, {}]
+    requests = [REQUEST, OTHER, {**REQUEST, "local_submission": True}, {}]
     assert answers_of_parcel(pack(policy), requests) == answers(policy, requests)
 
 
@@ -177,6 +179,15 @@ def test_what_comes_out_is_one_of_the_question_s_own_matches() -> None:
     for question in (policy.delegation[RCPT], policy.at_rcpt):
         assert question is not None
         assert question.matches == policy.delegation[RCPT].matches, "the same object in both"
+
+
+def test_a_written_out_list_is_itself_at_the_other_end() -> None:
+    policy = compiled(rule("r", RCPT, "550 5.7.1 No", "sender in ['s@example.net']"))
+    asked = cast("FunctionType", unpack(pack(policy), LISTS, CHECKS).delegation[RCPT].ask)
+    (held,) = (value for value in asked.__globals__.values() if isinstance(value, NamedList))
+    assert held.kinds == {Kind.ADDRESSES}
+    assert held.holds_mail("s+tag@example.net"), "its delimiters came along"
+    assert not held.holds_mail("t@example.net")
 
 
 class TestWhatTheReceiverHas:
