@@ -9,6 +9,7 @@ from policyd import __version__
 
 _COMMANDS: Final = {
     "serve": "run: answer Postfix until stopped",
+    "reload": "have the running daemon read its configuration again, and say what changed",
     "check": "read the configuration and say everything that is wrong or doubtful in it",
     "explain": "decide one request without serving, and show why",
     "codes": "look up reply codes, enhanced codes and named replies",

@@ -1,14 +1,11 @@
 """`policyd serve`: run in the foreground until a signal."""
 
-import os
+import signal
 from pathlib import Path
 
 import click
 
-from policyd.cli.configured import config_option, load_or_exit
-
-UNAVAILABLE = 69
-"""EX_UNAVAILABLE of sysexits(3): something to listen on is taken."""
+from policyd.cli.configured import config_option
 
 
 @click.command()
@@ -17,17 +14,12 @@ def serve(config: Path) -> None:
     """
     Answer Postfix until SIGTERM or SIGINT. Stays in the foreground and logs to standard error.
 
-    A configuration with errors is not served: they are printed as by `policyd check`, and the exit
-    status is 78.
+    SIGHUP reloads the configuration, as `policyd reload` does. A configuration with errors is not
+    served: they are printed as by `policyd check`, and the exit status is 78; it is 69 where
+    something to listen on is taken.
     """
-    loaded = load_or_exit(config)
-    from policyd.serve.worker import serve as run  # noqa: PLC0415 -- what serves loads last
+    # nothing has been read yet, so a reload asked for from here on has nothing to do
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    from policyd.serve.supervisor import serve as run  # noqa: PLC0415 -- what serves loads last
 
-    try:
-        status = run(loaded)
-    except (OSError, LookupError) as error:
-        click.echo(f"policyd cannot serve: {error}", err=True)
-        raise SystemExit(UNAVAILABLE) from error
-    if loaded.config.milter is not None:
-        # libmilter's threads outlive its main loop; the interpreter's end would wait for them
-        os._exit(status)
+    raise SystemExit(run(config))

@@ -1,178 +1,264 @@
 """
-A worker: one event loop in the main thread with all that serves, from start to stop.
+A worker: a process that decides what Postfix asks, told what to do over its control socket.
 
-Policy delegation and HTTP live on the loop, the milter on libmilter's threads. SIGTERM and SIGINT
-stop it: no more is accepted, answers under way are finished. SIGHUP changes nothing: a changed
-configuration takes effect at a restart, lists are read again by themselves.
+One event loop in the main thread answers the policy connections that the supervisor passes on; the
+milter is on libmilter's threads. Signals are the supervisor's business and ignored here, before a
+thread of libmilter's could wait for them (libmilter/signal.c). A worker whose control socket ends
+sees its milter sessions to their end and exits.
 """
 
 import asyncio
 import contextlib
 import gc
+import os
+import pickle
 import random
 import signal
+import socket
+import sys
 import time
-from collections.abc import AsyncIterator, Callable
-from typing import Final
+import traceback
+from typing import Final, cast
 
 import uvloop
 
-from policyd import __version__
-from policyd.config.policy import Loaded
-from policyd.lists.watch import Change, Watcher
-from policyd.observe.log import Log, capture_logging, open_log
-from policyd.serve.delegation import listen
-from policyd.serve.http import HttpListener
+from policyd.checks.interface import installed
+from policyd.lists.load import Reading
+from policyd.lists.named import NamedList
+from policyd.lists.parcel import unpack as unpack_list
+from policyd.observe.log import Format, Log, capture_logging, open_log
+from policyd.observe.metrics import Metrics
+from policyd.observe.series import map_row
+from policyd.rules.parcel import unpack as unpack_policy
+from policyd.rules.policy import Policy
+from policyd.serve.channel import Channel
+from policyd.serve.delegation import DelegationServer
+from policyd.serve.memory import let_go, octets_of
+from policyd.serve.messages import (
+    Begin,
+    Connection,
+    Drain,
+    Drained,
+    Finish,
+    Ready,
+    Take,
+    TakeList,
+    ToWorker,
+    Uses,
+)
 from policyd.serve.milter import MilterServer
-from policyd.service import Ids, Service, Settings, metrics_of
+from policyd.serve.pulse import INTERVAL, Pulse
+from policyd.service import Ids, Service
+from policyd.smtp.stage import FrontEnd
 
-LOOK_AT_FILES: Final = 1.0
-"""Seconds between looks at the files of lists."""
 LAST_LINES: Final = 2.0
 """Seconds that the log's last lines may take."""
-SOFTWARE: Final = 70
-"""EX_SOFTWARE of sysexits(3): the service manager is to start us again."""
-UNASKED_AFTER: Final = 900.0
-"""Seconds after which a stage that has rules and was never asked is told in the log."""
-
-
-def serve(loaded: Loaded) -> int:
-    """
-    Serve until a signal, and give the exit status: 0, or 70 when libmilter stopped by itself.
-
-    OSError and LookupError name what cannot be listened on.
-    """
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(Worker(loaded).run())
 
 
 class Worker:
-    """Builds what serves from a loaded configuration, runs it, and takes it down in order."""
+    """
+    What one worker process has; run() is its life.
 
-    def __init__(self, loaded: Loaded) -> None:
-        """Take a configuration without errors."""
-        self._config = loaded.config
-        self._policy = loaded.policy_in_force
-        self._watcher = Watcher(loaded.lists.values())
-        self._checks = loaded.checks
-        self._warnings = loaded.problems
-        self._stop = asyncio.Event()
-        self._ready = "starting"
-        self._status = 0
+    Messages: Begin, then Take, then whatever comes. Everything here runs on the loop, but for
+    the callables that are given to the milter.
+    """
 
-    async def run(self) -> int:
-        """Serve until stopped; give the exit status."""
-        log = open_log(self._config.log.format, self._dropped)
-        self._metrics = metrics_of(self._policy, self._checks)
-        log.sink.start(asyncio.get_running_loop())
-        capture_logging(log)
-        service = Service(
-            self._policy,
-            self._metrics,
-            log,
-            Ids(random.getrandbits),
-            Settings(
-                decision_timeout=self._config.server.decision_timeout,
-                show_id=self._config.replies.show_id,
-                utf8=self._config.replies.utf8,
-                log_decisions=self._config.log.decisions,
-            ),
-        )
-        service.loop = asyncio.get_running_loop()
-        for warning in self._warnings:
-            log.event("warning", "config.doubtful", problem=str(warning))
-        self._take_signals(log)
+    def __init__(self, control: Channel[ToWorker]) -> None:
+        """Take the worker's end of its control socket."""
+        self._control = control
+        self._loop = asyncio.get_running_loop()
+        self._finish = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._draining = False
+        self._checks = installed()
+        self._lists: dict[str, NamedList] = {}
+        self._generation = 0
+        self._oldest = 0
+        self._told = (0, 0)
+        self._drain_seconds = 0.0
+        self._milter: MilterServer | None = None
+        self._service: Service | None = None
+        self._log: Log | None = None
+
+    async def run(self) -> None:
+        """Serve until told to finish, or until the supervisor is gone."""
+        self._control.listen(self._take_message, self._orphaned)
+        await self._finish.wait()
+        if self._service is not None:
+            await self._delegation.close()
+        if self._log is not None:
+            self._log.sink.close(LAST_LINES)
+
+    def _take_message(self, message: ToWorker, descriptors: list[int]) -> None:
         try:
-            async with self._serving(service, log):
-                self._ready = ""
-                self._metrics.loaded(time.time())
-                gc.collect()
-                gc.freeze()  # what a policy and its lists are made of stays
-                log.event(
-                    "info",
-                    "policyd.started",
-                    version=__version__,
-                    config_hash=self._policy.hash,
-                    rules=len({rule.name for rule in self._policy.rules}),
-                    owners={str(k): str(v) for k, v in self._policy.owners.items()},
-                )
-                await self._stop.wait()
-                self._ready = "stopping"
-            log.event("info", "policyd.stopped")
+            self._obey(message, descriptors)
+        except Exception as error:  # noqa: BLE001 -- a new worker may do what this one cannot
+            if self._log is not None:
+                self._log.event("error", "worker.failed", exception=error)
+            else:
+                traceback.print_exception(error)
+            self._finish.set()
         finally:
-            log.sink.close(LAST_LINES)
-        return self._status
+            let_go(descriptors)
 
-    def _milter_ended(self, log: Log) -> None:
-        """Stop when libmilter has: it took a signal of ours, or failed. A start begins afresh."""
-        log.event("error", "milter.ended", reason="libmilter stopped by itself")
-        self._status = SOFTWARE
-        self._stop.set()
+    def _obey(self, message: ToWorker, descriptors: list[int]) -> None:
+        match message:
+            case Connection():
+                connection = socket.socket(fileno=descriptors.pop())
+                self._delegation.adopt(connection)
+            case Begin():
+                self._begin(message, descriptors)
+            case Take():
+                self._take(message, descriptors)
+            case TakeList():
+                self._lists[message.name].snapshot = _unpacked(descriptors).snapshot
+            case Drain():
+                self._drain()
+            case Finish():
+                self._finish.set()
+
+    # the beginning
+
+    def _begin(self, begin: Begin, descriptors: list[int]) -> None:
+        self._who = begin
+        self._log = open_log(
+            cast("Format", begin.log_format), self._dropped, worker=str(begin.worker)
+        )
+        self._log.sink.start(self._loop)
+        capture_logging(self._log)
+        self._pulse = Pulse(descriptors[0])
+        self._beat()
+        # whoever serves the milter keeps the socket, which libmilter closes
+        self._listener = socket.socket(fileno=descriptors.pop()) if len(descriptors) > 1 else None
+
+    def _beat(self) -> None:
+        self._pulse.beat = time.monotonic()
+        self._loop.call_later(INTERVAL, self._beat)
 
     def _dropped(self, count: int) -> None:
-        self._metrics.dropped("log", count)
+        if self._service is not None:
+            self._service.dropped("log", count)
 
-    def _take_signals(self, log: Log) -> None:
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stop.set)
-        loop.add_signal_handler(
-            signal.SIGHUP,
-            lambda: log.event("warning", "reload.refused", reason="restart policyd instead"),
+    def _start(self, take: Take, policy: Policy, metrics: Metrics) -> Service:
+        assert self._log is not None
+        service = Service(
+            policy,
+            metrics,
+            self._log,
+            Ids(random.getrandbits),
+            take.settings,
+            connections=self._connections,
         )
+        service.loop = self._loop
+        self._delegation = DelegationServer(service)
+        if self._who.milter:
+            self._milter = MilterServer(
+                service,
+                listener=self._listener,
+                endpoint=self._who.milter_endpoint,
+                socket_mode=self._who.milter_mode,
+                socket_group=self._who.milter_group,
+                most_sessions=take.most_milter_sessions,
+                sessions=self._sessions,
+                ended=lambda: self._loop.call_soon_threadsafe(self._milter_ended),
+            )
+            self._milter.start()
+        return service
 
-    @contextlib.asynccontextmanager
-    async def _serving(self, service: Service, log: Log) -> AsyncIterator[None]:
-        """Open what the configuration names, and close it in the opposite order."""
-        config, loop = self._config, asyncio.get_running_loop()
-        async with contextlib.AsyncExitStack() as stack:
-            if config.metrics is not None:
-                http = HttpListener(
-                    config.metrics.listen,
-                    self._metrics.registry,
-                    ready=lambda: self._ready,
-                    version=__version__,
-                )
-                await http.start()
-                stack.push_async_callback(http.stop)
-            if config.milter is not None:
-                milter = MilterServer(
-                    service,
-                    config.milter.listen[0],
-                    socket_mode=config.milter.socket_mode,
-                    socket_group=config.milter.socket_group,
-                    ended=lambda: loop.call_soon_threadsafe(self._milter_ended, log),
-                )
-                milter.start()
-                stack.push_async_callback(asyncio.to_thread, milter.stop)
-            if config.policy_service is not None:
-                policy = await listen(
-                    config.policy_service.listen,
-                    service,
-                    socket_mode=config.policy_service.socket_mode,
-                    socket_group=config.policy_service.socket_group,
-                )
-                stack.push_async_callback(policy.close)
-            for task in (self._watch(log), self._tell_unasked(service, log)):
-                stack.callback(asyncio.create_task(task).cancel)
-            yield
+    # while it serves
 
-    async def _watch(self, log: Log) -> None:
-        """Have changed list files read again, on a thread: a large one takes seconds."""
-        while True:
-            await asyncio.sleep(LOOK_AT_FILES)
-            for change in await asyncio.to_thread(self._watcher.poll, time.monotonic()):
-                _tell(change, log.event)
+    def _take(self, take: Take, descriptors: list[int]) -> None:
+        """Decide by another policy from the next request on; milter sessions keep theirs."""
+        policy_octets, layout_octets, row, *parts = descriptors
+        lists = {}
+        for name, count in take.lists:
+            lists[name], parts = _unpacked(parts[:count]), parts[count:]
+        policy = unpack_policy(octets_of(policy_octets), lists, self._checks)
+        layout = pickle.loads(octets_of(layout_octets))  # noqa: S301 -- our own supervisor's
+        cells = map_row(row, layout)
+        self._lists = lists
+        self._drain_seconds = take.drain
+        self._generation = take.generation
+        if self._service is None:
+            self._service = self._start(take, policy, Metrics(layout, cells))
+            gc.collect()
+            self._control.post(Ready())
+        else:
+            self._service.take(policy, take.settings, layout, cells)
+            if self._milter is not None:
+                self._milter.most_sessions = take.most_milter_sessions
+        gc.freeze()  # what a policy and its lists are made of stays until it is let go whole
+        self._tell_use()
 
-    async def _tell_unasked(self, service: Service, log: Log) -> None:
-        await asyncio.sleep(UNASKED_AFTER)
-        for stage in service.unasked():
-            log.event("warning", "stage.unasked", stage=stage, owner=self._policy.owners[stage])
+    def _tell_use(self) -> None:
+        """Say which policies are in use; again when the last session of an older one has ended."""
+        if self._milter is None or not self._milter.older_sessions:
+            self._oldest = self._generation
+        if self._told != (self._generation, self._oldest):
+            self._told = (self._generation, self._oldest)
+            self._control.post(Uses(self._generation, self._oldest))
+
+    def _connections(self, front_end: FrontEnd, delta: int) -> None:
+        if front_end is FrontEnd.POLICY and delta < 0:
+            self._pulse.count_closed()
+
+    def _sessions(self, count: int) -> None:
+        """Take note of the number of milter sessions; called on any thread."""
+        self._pulse.sessions = count
+        if self._oldest != self._generation:
+            self._loop.call_soon_threadsafe(self._tell_use)
+
+    def _milter_ended(self) -> None:
+        """End when libmilter has by itself; the supervisor starts another worker."""
+        if self._log is not None:
+            self._log.event("error", "milter.ended", reason="libmilter stopped by itself")
+        self._finish.set()
+
+    # the end
+
+    def _drain(self) -> None:
+        if self._milter is None:
+            self._drained()
+        elif not self._draining:
+            self._draining = True
+            self._milter.drain(lambda: self._loop.call_soon_threadsafe(self._drained))
+
+    def _drained(self) -> None:
+        self._idle.set()
+        self._control.post(Drained())
+
+    def _orphaned(self) -> None:
+        """Go on for those whose mail is under way: the supervisor is gone."""
+        self._drain()
+        self._waiting = self._loop.create_task(self._finish_when_idle())
+
+    async def _finish_when_idle(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._drain_seconds):
+                await self._idle.wait()
+        self._finish.set()
 
 
-def _tell(change: Change, event: Callable[..., None]) -> None:
-    faults = [f"{fault.file}:{fault.line}: {fault.what}; {fault.mend}" for fault in change.faults]
-    if change.taken:
-        event("info", "list.read", list=change.name, entries=change.entries, faults=faults)
-    else:
-        event("error", "list.refused", list=change.name, entries=change.entries, faults=faults)
+def _unpacked(descriptors: list[int]) -> NamedList:
+    octets, *parts = descriptors
+    source, snapshot = pickle.loads(octets_of(octets))  # noqa: S301 -- our own builder's
+    return NamedList(source, Reading(unpack_list(snapshot, parts), (), {}))
+
+
+async def _work(end: socket.socket) -> None:
+    await Worker(Channel(end, ToWorker)).run()
+
+
+def main() -> None:
+    """Work on the control socket whose number is the first argument."""
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    end = socket.socket(fileno=int(sys.argv[1]))
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_work(end))
+    sys.stderr.flush()
+    os._exit(0)  # libmilter's threads outlive its main loop; the interpreter would wait for them
+
+
+if __name__ == "__main__":
+    main()

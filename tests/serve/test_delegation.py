@@ -20,7 +20,9 @@ import uvloop
 
 from policyd.facts.table import Attributes
 from policyd.protocol.delegation import MAX_REQUEST, Asked, Request, encode_action
-from policyd.serve.delegation import BATCH, DelegationServer, listen
+from policyd.serve.delegation import BATCH, DelegationServer
+from policyd.serve.doorman import Doorman
+from policyd.serve.sockets import open_listeners, parse_endpoint
 from policyd.service import Answer, Memory
 from policyd.service.context import hand_over
 from policyd.smtp.decision import Decision, Source, Verdict
@@ -142,15 +144,32 @@ class Client:
 
 
 class Bench:
-    """A server and its service, and the clients that a test opens."""
+    """A server and its service, the doorman before them, and the clients that a test opens."""
 
-    def __init__(self, server: DelegationServer, desk: Desk) -> None:
-        self.server, self.desk = server, desk
+    def __init__(self, endpoint: str, desk: Desk, **settings: Any) -> None:
+        self.server, self.desk = DelegationServer(desk, **settings), desk
+        self.listeners = open_listeners(parse_endpoint(endpoint))
+        self.turned_away: list[tuple[str, str]] = []
+        self.doorman = Doorman(
+            self.listeners,
+            self.pass_on,
+            lambda: len(self.server.connections),
+            lambda reason, who: self.turned_away.append((reason, who)),
+        )
+        self.doorman.open()
         self.faults: list[dict[str, Any]] = []
         self._clients: list[Client] = []
 
+    @property
+    def address(self) -> Any:
+        return self.listeners[0].socket.getsockname()
+
+    def pass_on(self, connection: socket.socket) -> bool:
+        self.server.adopt(connection.dup())
+        return True
+
     async def client(self) -> Client:
-        address = self.server.addresses[0]
+        address = self.address
         if isinstance(address, str):
             streams = await asyncio.open_unix_connection(address)
         else:
@@ -168,6 +187,14 @@ class Bench:
             client.writer.transport.abort()
         self.desk.open.set()
         await self.server.close(grace=5)
+        self.shut()
+
+    def shut(self) -> None:
+        self.doorman.dismiss()
+        for listener in self.listeners:
+            listener.remove()
+            listener.socket.close()
+        self.listeners.clear()
 
 
 Scene = Callable[[Bench], Awaitable[None]]
@@ -181,7 +208,7 @@ def play(request: pytest.FixtureRequest) -> Iterator[Play]:
     def run(scene: Scene, endpoint: str = "inet:127.0.0.1:0", **settings: Any) -> Bench:
         async def main() -> Bench:
             desk = Desk()
-            bench = Bench(await listen([endpoint], desk, **settings), desk)
+            bench = Bench(endpoint, desk, **settings)
             asyncio.get_running_loop().set_exception_handler(
                 lambda _loop, context: bench.faults.append(context)
             )
@@ -583,10 +610,10 @@ LONG = "x" * 400
 
 def never_reading(bench: Bench) -> socket.socket:
     """Connect with buffers so small that unread answers soon stay with the server."""
-    bench.server._listeners[0].socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    bench.listeners[0].socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
     sock = socket.socket()
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    sock.connect(bench.server.addresses[0])
+    sock.connect(bench.address)
     return sock
 
 
@@ -616,7 +643,7 @@ class TestManyConnections:
 
         async def scene(bench: Bench) -> None:
             good = await bench.client()
-            host, port = bench.server.addresses[0]
+            host, port = bench.address
             arguments = (CROWD, host, str(port), str(count), "request=smtpd_access_policy\nsen")
             command = [sys.executable, "-c", *arguments]
             with subprocess.Popen(command, stdin=-1) as crowd:  # noqa: ASYNC220 -- once
@@ -680,41 +707,3 @@ class TestClosing:
         bench = play(scene)
         assert not bench.desk.counted
         assert not bench.faults
-
-    def test_accepts_no_more(self, play: Play) -> None:
-        async def scene(bench: Bench) -> None:
-            address = bench.server.addresses[0]
-            await bench.server.close()
-            with pytest.raises(ConnectionRefusedError):
-                await asyncio.open_connection(*address)
-
-        play(scene)
-
-    def test_takes_the_unix_socket_away(self, play: Play, tmp_path: Path) -> None:
-        async def scene(bench: Bench) -> None:
-            client = await bench.client()
-            assert await client.is_open()
-            await bench.server.close()
-            assert not (tmp_path / "s").exists()
-
-        play(scene, f"unix:{tmp_path}/s")
-
-
-class TestListening:
-    def test_on_several_endpoints_is_all_or_none(self, tmp_path: Path) -> None:
-        async def main() -> None:
-            server = await listen(["inet:127.0.0.1:0", f"unix:{tmp_path}/a"], Desk())
-            port = server.addresses[0][1]
-            with pytest.raises(OSError, match=f"inet:127.0.0.1:{port}"):
-                await listen([f"unix:{tmp_path}/b", f"inet:127.0.0.1:{port}"], Desk())
-            assert not (tmp_path / "b").exists()
-            await server.close()
-
-        before = descriptors()
-        asyncio.run(main())
-        assert descriptors() == before
-        assert list(tmp_path.iterdir()) == []
-
-    def test_says_which_endpoint_it_cannot_read(self) -> None:
-        with pytest.raises(ValueError, match=r"'tcp:127\.0\.0\.1:1' is no endpoint"):
-            asyncio.run(listen(["inet:127.0.0.1:0", "tcp:127.0.0.1:1"], Desk()))

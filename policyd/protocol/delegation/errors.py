@@ -21,6 +21,8 @@ class Reason(StrEnum):
     UNKNOWN_LIST = "unknown-list"
     LATER_STAGE = "later-stage"
     INTERNAL = "internal"
+    TOO_MANY = "too-many-connections"
+    NOT_ALLOWED = "not-allowed"
 
 
 REASONS: Final = tuple(Reason)

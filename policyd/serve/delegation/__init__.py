@@ -9,7 +9,7 @@ bounded memory and no other peer's time.
 
 from policyd.serve.delegation.connection import BATCH, DelegationProtocol
 from policyd.serve.delegation.door import Door
-from policyd.serve.delegation.server import GRACE, PATIENCE, DelegationServer, listen
+from policyd.serve.delegation.server import GRACE, PATIENCE, DelegationServer
 
 __all__ = [
     "BATCH",
@@ -18,5 +18,4 @@ __all__ = [
     "DelegationProtocol",
     "DelegationServer",
     "Door",
-    "listen",
 ]

@@ -1,14 +1,14 @@
-"""Listening for policy requests, and closing without losing an answer."""
+"""Serving the connections of the policy protocol, and closing without losing an answer."""
 
 import asyncio
 import contextlib
-from collections.abc import Coroutine, Iterable
+import socket
+from collections.abc import Coroutine
 from typing import Any, Final
 
 from policyd.serve.delegation.connection import DelegationProtocol
 from policyd.serve.delegation.door import Door
 from policyd.serve.delegation.outbox import Outbox
-from policyd.serve.sockets import BACKLOG, Listener, open_listeners, parse_endpoint
 from policyd.service import Answer
 from policyd.smtp.stage import FrontEnd
 
@@ -22,7 +22,11 @@ _UNSTOPPED: Final = 1.0  # seconds for cancelled Tasks to end
 
 
 class DelegationServer:
-    """The listening sockets and connections of one service; listen() makes one."""
+    """
+    The connections of one service, which somebody else accepts.
+
+    `patience`: seconds for the rest of a request, and for a peer to read.
+    """
 
     def __init__(self, service: Door, *, patience: float = PATIENCE) -> None:
         self.service = service
@@ -30,38 +34,36 @@ class DelegationServer:
         self.outbox = Outbox()
         self.connections: set[DelegationProtocol] = set()
         self.tasks: set[asyncio.Task[Answer]] = set()
-        self._listeners: list[Listener] = []
-        self._servers: list[asyncio.AbstractServer] = []
+        self._adopting: set[asyncio.Task[None]] = set()
         self._left = asyncio.Event()
 
     def protocol(self) -> DelegationProtocol:
         """Make the protocol object of a new connection."""
         return DelegationProtocol(self)
 
-    @property
-    def addresses(self) -> tuple[Any, ...]:
-        """The addresses that are listened on, as getsockname() gives them."""
-        return tuple(listener.socket.getsockname() for listener in self._listeners)
+    def adopt(self, connection: socket.socket) -> None:
+        """Serve a connection, which is the server's from now on."""
+        task = asyncio.get_running_loop().create_task(self._adopt(connection))
+        self._adopting.add(task)
+        task.add_done_callback(self._adopting.discard)
 
-    async def start(self, listeners: Iterable[Listener]) -> None:
-        """Accept connections on listening sockets, which are the server's from now on."""
-        loop = asyncio.get_running_loop()
-        for listener in listeners:
-            self._listeners.append(listener)
-            start = loop.create_unix_server if listener.path else loop.create_server
-            server = await start(self.protocol, sock=listener.socket, backlog=BACKLOG)
-            self._servers.append(server)
+    async def _adopt(self, connection: socket.socket) -> None:
+        try:
+            loop = asyncio.get_running_loop()
+            await loop.connect_accepted_socket(self.protocol, connection)
+        except OSError:  # it has gone already
+            connection.close()
+            self.service.connected(FrontEnd.POLICY, 1)
+            self.service.connected(FrontEnd.POLICY, -1)
 
     async def close(self, grace: float = GRACE) -> None:
         """
-        Stop: accept no more, finish the answers under way within `grace` seconds, then close.
+        Stop: finish the answers under way within `grace` seconds, then close.
 
         Idle connections are closed at once: Postfix opens another when it next asks.
         """
-        for listener in self._listeners:
-            listener.remove()
-        for server in self._servers:
-            server.close()
+        if self._adopting:
+            await asyncio.wait(self._adopting)
         for connection in tuple(self.connections):
             connection.drain()
         with contextlib.suppress(TimeoutError):
@@ -99,32 +101,3 @@ class DelegationServer:
         while self.connections or self.tasks:
             self._left.clear()
             await self._left.wait()
-
-
-async def listen(
-    endpoints: Iterable[str],
-    service: Door,
-    *,
-    socket_mode: int = 0o660,
-    socket_group: str = "",
-    patience: float = PATIENCE,
-) -> DelegationServer:
-    """
-    Serve the policy protocol on endpoints in Postfix's notation.
-
-    All or none: ValueError for an endpoint that cannot be read, OSError that names the one that
-    cannot be listened on, LookupError for an unknown `socket_group`.
-    """
-    parsed = [parse_endpoint(endpoint) for endpoint in endpoints]
-    listeners: list[Listener] = []
-    try:
-        for endpoint in parsed:
-            listeners += open_listeners(endpoint, mode=socket_mode, group=socket_group)
-    except BaseException:
-        for listener in listeners:
-            listener.remove()
-            listener.socket.close()
-        raise
-    server = DelegationServer(service, patience=patience)
-    await server.start(listeners)
-    return server

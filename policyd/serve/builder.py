@@ -1,0 +1,99 @@
+"""
+The builder: a process that reads and compiles a configuration, or reads lists again, and ends.
+
+What it does takes from a tenth of a second to several seconds and much memory for moments; in a
+process of its own nobody waits for it, and the memory goes back. Asked one thing over its control
+socket, it answers with what building.py expects.
+"""
+
+import contextlib
+import os
+import pickle
+import signal
+import socket
+import sys
+from pathlib import Path
+from typing import Final
+
+from policyd.config.outline import outline_of
+from policyd.config.policy import Loaded, load_policy
+from policyd.lists.load import reread
+from policyd.lists.parcel import pack as pack_list
+from policyd.rules.parcel import pack as pack_policy
+from policyd.serve.building import Build, Building, Built, ListReading, Reread
+from policyd.serve.channel import Channel
+from policyd.serve.memory import kept
+from policyd.serve.milter import takes_descriptors
+from policyd.service import series_of
+
+_POLITE: Final = 10
+"""How much nicer than those who answer mail (nice(2))."""
+
+
+def main() -> None:
+    """Answer one request on the control socket whose number is the first argument."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # the supervisor's, who ends us with SIGKILL
+    end = socket.socket(fileno=int(sys.argv[1]))
+    channel: Channel[Build | Reread] = Channel(end, Build | Reread)
+    end.setblocking(True)
+    request = channel.receive()
+    if request is None:
+        return
+    asked, _ = request
+    if isinstance(asked, Reread):
+        answer, descriptors = _reread(asked)
+    else:
+        if asked.polite:
+            with contextlib.suppress(OSError):
+                os.nice(_POLITE)
+        answer, descriptors = _build(Path(asked.path))
+    channel.post(answer, descriptors)
+
+
+def _build(path: Path) -> tuple[Built, list[int]]:
+    loaded = load_policy(path)
+    if loaded.policy is None:
+        return _built(Building(loaded.problems))
+    building = Building(
+        loaded.problems,
+        outline_of(loaded),
+        series_of(loaded.policy, loaded.checks),
+        milter_takes_descriptors=loaded.config.milter is not None and takes_descriptors(),
+    )
+    return _built(building, loaded)
+
+
+def _built(building: Building, loaded: Loaded | None = None) -> tuple[Built, list[int]]:
+    descriptors = [kept(pickle.dumps(building), "policyd-outline")]
+    lists = []
+    if loaded is not None:
+        descriptors.append(kept(pack_policy(loaded.policy_in_force), "policyd-policy"))
+        for name, each in loaded.lists.items():
+            packed = pack_list(each.snapshot)
+            octets = pickle.dumps((each.source, packed.octets))
+            descriptors += (kept(octets, "policyd-list"), *packed.descriptors)
+            lists.append((name, 1 + len(packed.descriptors)))
+    return Built(tuple(lists)), descriptors
+
+
+def _reread(asked: Reread) -> tuple[Built, list[int]]:
+    readings = []
+    lists = []
+    descriptors: list[int] = []
+    for source, before in pickle.loads(asked.lists):  # noqa: S301 -- our own supervisor's
+        reading = reread(source, before)
+        taken = not any(fault.error for fault in reading.faults)
+        entries = len(reading.snapshot)
+        readings.append(ListReading(source, entries, reading.faults, reading.signatures, taken))
+        if taken:
+            packed = pack_list(reading.snapshot)
+            octets = pickle.dumps((source, packed.octets))
+            descriptors += (kept(octets, "policyd-list"), *packed.descriptors)
+            lists.append((source.name, 1 + len(packed.descriptors)))
+    first = kept(pickle.dumps(tuple(readings)), "policyd-readings")
+    return Built(tuple(lists)), [first, *descriptors]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,31 @@
+"""Octets handed from process to process: anonymous files (memfd_create(2)), sealed once filled."""
+
+import fcntl
+import mmap
+import os
+
+_SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
+
+
+def kept(octets: bytes, name: str) -> int:
+    """Put octets where another process can read them and nobody change them; a descriptor."""
+    descriptor = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    with open(descriptor, "wb", closefd=False) as file:
+        file.write(octets)
+    fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, _SEALS)
+    return descriptor
+
+
+def octets_of(descriptor: int) -> bytes:
+    """Read all that is in a descriptor of kept()."""
+    size = os.fstat(descriptor).st_size
+    if not size:
+        return b""
+    with mmap.mmap(descriptor, size, prot=mmap.PROT_READ) as memory:
+        return memory[:]
+
+
+def let_go(descriptors: list[int] | tuple[int, ...]) -> None:
+    """Close descriptors."""
+    for descriptor in descriptors:
+        os.close(descriptor)

@@ -1,0 +1,184 @@
+"""
+Reloading: a changed configuration, or a changed list, takes the place of what is in force.
+
+All or nothing: a builder process reads and compiles, and only what is wholly right is taken. One
+thing is built at a time; whoever asks for a reload meanwhile gets the next one.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, Protocol
+
+from policyd.config.difference import difference, needs_restart
+from policyd.lists.watch import Watcher
+from policyd.observe.board import Board
+from policyd.serve.building import BuildError, Product, build, reread
+from policyd.serve.commands import Outcome, Why
+from policyd.serve.memory import let_go
+from policyd.serve.supply import Supply
+
+LOOK_AT_FILES: Final = 1.0
+"""Seconds between looks at the files of lists."""
+_MOST_NAMED: Final = 10
+"""Rules or lists that a log line names of each kind of change; a line has an end."""
+
+
+class Audience(Protocol):
+    """Who is told of what was taken: the supervisor."""
+
+    def policy_changed(self) -> None:
+        """Have every worker decide by what is in force now."""
+
+    def list_changed(self, name: str, descriptors: list[int]) -> None:
+        """Have every worker use a list as it is now."""
+
+    def reloaded(self, ok: bool) -> None:
+        """Count a reload."""
+
+
+class Reloads:
+    """What is in force, and the one place where it changes."""
+
+    def __init__(
+        self,
+        path: Path,
+        supply: Supply,
+        board: Board,
+        audience: Audience,
+        tell: Callable[..., object],
+    ) -> None:
+        """Start with a first supply; `tell` logs an event."""
+        self._path = path
+        self._board = board
+        self._audience = audience
+        self._tell = tell
+        self._next: asyncio.Future[Outcome] | None = None
+        self._wanted = asyncio.Event()
+        self.supply = supply
+        self._watcher = _watcher(supply)
+
+    def ask(self) -> asyncio.Future[Outcome]:
+        """Ask for a reload that begins from now on; several who ask in time get the same one."""
+        if self._next is None:
+            self._next = asyncio.get_running_loop().create_future()
+            self._wanted.set()
+        return self._next
+
+    async def run(self) -> None:
+        """Reload when asked, and look at the lists' files in between; until cancelled."""
+        while True:
+            try:
+                async with asyncio.timeout(LOOK_AT_FILES):
+                    await self._wanted.wait()
+            except TimeoutError:
+                await self._look_at_lists()
+                continue
+            self._wanted.clear()
+            asked, self._next = self._next, None
+            started = time.monotonic()
+            try:
+                outcome = await self._reload(started)
+            except Exception as error:  # noqa: BLE001 -- the next reload is to find us well
+                outcome = self._refuse(started, "fault", (f"{type(error).__name__}: {error}",))
+            if asked is not None and not asked.done():
+                asked.set_result(outcome)
+
+    # the configuration
+
+    async def _reload(self, started: float) -> Outcome:
+        try:
+            product = await build(self._path, polite=True)
+        except (BuildError, OSError) as error:
+            return self._refuse(started, "fault", (str(error),))
+        outline = product.building.outline
+        if outline is None:
+            problems = product.building.problems
+            errors = tuple(str(each) for each in problems if each.severity == "error")
+            return self._refuse(started, "configuration", errors)
+        fixed = needs_restart(self.supply.outline.config, outline.config)
+        if fixed:
+            _discard(product)
+            return self._refuse(
+                started,
+                "restart",
+                tuple(f"{key} changes only with a restart of policyd" for key in fixed),
+            )
+        return self._take(started, product)
+
+    def _take(self, started: float, product: Product) -> Outcome:
+        before = self.supply
+        self.supply = Supply(before.generation + 1, product, self._board)
+        self._watcher = _watcher(self.supply)
+        self._audience.policy_changed()
+        before.close()
+        outline = self.supply.outline
+        changes = difference(before.outline, outline)
+        warnings = tuple(map(str, product.building.problems))
+        outcome = Outcome("", outline.hash, _since(started), tuple(changes.lines()), warnings)
+        self._tell(
+            "info",
+            "config.reloaded",
+            config_hash=outline.hash,
+            seconds=outcome.seconds,
+            **changes.fields(_MOST_NAMED),
+        )
+        for warning in warnings:
+            self._tell("warning", "config.doubtful", problem=warning)
+        self._audience.reloaded(True)
+        return outcome
+
+    def _refuse(self, started: float, why: Why, reasons: tuple[str, ...]) -> Outcome:
+        outcome = Outcome(why, self.supply.outline.hash, _since(started), reasons=reasons)
+        self._tell(
+            "error",
+            "config.refused",
+            config_hash=outcome.config_hash,
+            why=why,
+            seconds=outcome.seconds,
+            reasons=reasons,
+        )
+        self._audience.reloaded(False)
+        return outcome
+
+    # lists
+
+    async def _look_at_lists(self) -> None:
+        changed = self._watcher.poll(time.monotonic())
+        if not changed:
+            return
+        lists = self.supply.outline.lists
+        try:
+            readings, parts = await reread(
+                [(source, lists[source.name].signatures) for source in changed]
+            )
+        except (BuildError, OSError) as error:
+            names = [source.name for source in changed]
+            self._tell("error", "list.refused", list=names, reason=str(error))
+            return
+        for reading in readings:
+            name = reading.source.name
+            faults = [f"{f.file}:{f.line}: {f.what}; {f.mend}" for f in reading.faults]
+            if reading.taken:
+                self.supply.replace_list(name, parts[name])
+                self._watcher.taken(name, reading.signatures)
+                self._audience.list_changed(name, parts[name])
+                self._tell("info", "list.read", list=name, entries=reading.entries, faults=faults)
+            else:
+                entries = lists[name].entries
+                self._tell("error", "list.refused", list=name, entries=entries, faults=faults)
+
+
+def _watcher(supply: Supply) -> Watcher:
+    return Watcher((each.source, each.signatures) for each in supply.outline.lists.values())
+
+
+def _discard(product: Product) -> None:
+    let_go([product.policy] if product.policy is not None else [])
+    for parts in product.lists.values():
+        let_go(parts)
+
+
+def _since(started: float) -> float:
+    return round(time.monotonic() - started, 3)
