@@ -3,46 +3,38 @@
 import os
 import stat
 from codecs import BOM_UTF8
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple
 
-from policyd.lists.buckets import Buckets, Keys, pieces_of
 from policyd.lists.entries import (
     EntryError,
+    Network,
     looks_like_postfix_line,
     parse_address,
     parse_domain,
     parse_network,
     strip_comment,
 )
+from policyd.lists.keys import Keys, keys_of
 from policyd.lists.networks import Networks
 from policyd.lists.patterns import Patterns, TooManyError, check_pattern
+from policyd.lists.signature import Signature, Signatures, signature_of
 from policyd.lists.source import Fault, Kind, ListFile, ListSource
 
 MOST_FAULTS: Final = 100
 """Faults told of one file; a file of the wrong kind has one a line."""
 LARGEST_FILE: Final = 1 << 30
-_SLICE: Final = 16 << 10  # octets read and parsed without a pause: a millisecond's work
+_SLICE: Final = 1 << 20  # octets between looks whether the file grows
 _TRIES: Final = 3
 
 
-class Signature(NamedTuple):
-    """By what a changed file is told from an unchanged one."""
-
-    device: int
-    inode: int
-    size: int
-    mtime_ns: int
-
-
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The entries of one reading; nothing changes once load_list() has returned it."""
+    """The entries of one reading."""
 
-    addresses: Keys[str]
-    domains: Keys[str]
+    addresses: Keys
+    domains: Keys
     networks: Networks
     patterns: Patterns | None = None
 
@@ -50,27 +42,19 @@ class Snapshot:
         patterns = 0 if self.patterns is None else len(self.patterns)
         return len(self.addresses) + len(self.domains) + len(self.networks) + patterns
 
-    def pieces(self) -> list[object]:
-        """Give its parts, so that who lets them go one by one need not free all at once."""
-        return pieces_of(self.addresses) + pieces_of(self.domains) + self.networks.pieces()
-
 
 class Reading(NamedTuple):
     """What load_list() made of a list. With an error among the faults, entries are missing."""
 
     snapshot: Snapshot
     faults: tuple[Fault, ...]
-    signatures: Mapping[Path, Signature | None]
+    signatures: Signatures
 
 
-def no_pause() -> None:
-    """Read on at once: for a start, when nobody waits yet."""
-
-
-def load_list(source: ListSource, pause: Callable[[], None] = no_pause) -> Reading:
-    """Read a list, all of its faults at once; `pause` is called about every millisecond."""
+def load_list(source: ListSource) -> Reading:
+    """Read a list, all of its faults at once; a million entries take seconds."""
     for _ in range(_TRIES):
-        reader = _Reader(pause)
+        reader = _Reader()
         for entry in source.inline:
             reader.take(entry.kind, entry.text, entry.file, entry.line)
         try:
@@ -85,16 +69,22 @@ def load_list(source: ListSource, pause: Callable[[], None] = no_pause) -> Readi
     return Reading(snapshot, tuple(reader.faults), signatures)
 
 
-def sign(path: Path) -> Signature | None:
-    """Look at a file; None if it is not there or cannot be looked at."""
-    try:
-        return _signature(path.stat())
-    except OSError:
-        return None
+def reread(source: ListSource, before: Signatures) -> Reading:
+    """
+    Read a list of which an earlier reading, with the signatures `before`, is in force.
 
-
-def _signature(status: os.stat_result) -> Signature:
-    return Signature(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+    A file that had entries and now has no octet is an error: its writer failed, more likely than
+    not, and were it taken, every mailbox of it would be unknown.
+    """
+    reading = load_list(source)
+    faults = list(reading.faults)
+    for file in source.files:
+        old, new = before.get(file.path), reading.signatures.get(file.path)
+        if old is not None and new is not None and old.size and not new.size:
+            what = f"{file.shown} was emptied"
+            mend = "if that is meant, leave a line in it that begins with #"
+            faults.append(Fault(file.named_in, file.named_at, what, mend))
+    return reading._replace(faults=tuple(faults))
 
 
 class _ChangedError(Exception):
@@ -104,13 +94,12 @@ class _ChangedError(Exception):
 class _Reader:
     """Collects the entries and the faults of one reading."""
 
-    def __init__(self, pause: Callable[[], None]) -> None:
-        self._addresses: Buckets[str] = Buckets()
-        self._domains: Buckets[str] = Buckets()
-        self._networks = Networks()
+    def __init__(self) -> None:
         self.faults: list[Fault] = []
+        self._addresses: list[str] = []
+        self._domains: list[str] = []
+        self._networks: list[Network] = []
         self._patterns: list[str] = []
-        self._pause = pause
 
     def take(self, kind: Kind, text: str, file: str, line: int) -> None:
         """Take one entry, or the fault of it."""
@@ -131,11 +120,11 @@ class _Reader:
 
     def _add(self, kind: Kind, text: str) -> None:
         if kind is Kind.ADDRESSES:
-            self._addresses.add(parse_address(text))
+            self._addresses.append(parse_address(text))
         elif kind is Kind.DOMAINS:
-            self._domains.add(parse_domain(text))
+            self._domains.append(parse_domain(text))
         elif kind is Kind.NETWORKS:
-            self._networks.add(parse_network(text))
+            self._networks.append(parse_network(text))
         else:
             check_pattern(text)
             self._patterns.append(text)
@@ -150,12 +139,12 @@ class _Reader:
                     self._blame_file(file, f"cannot be read: {unusable}", "name a text file")
                     return None
                 self._read_lines(file, stream, status.st_size)
-                after = _signature(os.fstat(stream.fileno()))
+                after = signature_of(os.fstat(stream.fileno()))
         except OSError as error:
             mend = "correct the name, or let policyd's user read it"
             self._blame_file(file, f"cannot be read: {error.strerror}", mend)
             return None
-        if after != _signature(status):
+        if after != signature_of(status):
             raise _ChangedError
         if not after.size:
             mend = "if that is meant, say so in it in a line that begins with #"
@@ -175,7 +164,6 @@ class _Reader:
                     self.faults.append(Fault(file.shown, number, what, "mend those above first"))
                     return
                 self._take_line(file, raw, number)
-            self._pause()
 
     def _take_line(self, file: ListFile, raw: bytes, number: int) -> None:
         try:
@@ -209,12 +197,8 @@ class _Reader:
                 what = f"the {len(self._patterns)} patterns do not fit into one automaton"
                 mend = "divide them over several lists"
                 self.faults.append(Fault(source.file, source.line, what, mend))
-        self._networks.settle()
         return Snapshot(
-            self._addresses.settled(),
-            self._domains.settled(),
-            self._networks,
-            patterns,
+            keys_of(self._addresses), keys_of(self._domains), Networks(self._networks), patterns
         )
 
 

@@ -1,68 +1,70 @@
 """
 A set of networks, looked up by address.
 
-Only membership is asked, never the longest match, so each prefix length has its own set of prefixes
-and a lookup tries the lengths that occur, the shortest first. For a million networks of 28 lengths
-that takes a sixth of the memory of a radix tree (py-radix) and less than half its time.
+A network is its version and the bits of its prefix, an octet for each bit, and so is an address:
+a network holds the address that begins with it. Only that is asked, never the longest match. A few
+networks are compared in turn; in a trie of many, one walk along the address meets all that hold
+it, whatever their lengths.
 """
 
 import socket
+from collections.abc import Collection
+from typing import Final
 
-from policyd.lists.buckets import Buckets, Keys, pieces_of
 from policyd.lists.entries import Network
+from policyd.lists.keys import Trie
+
+_FEW: Final = 16
+"""Networks up to which comparing takes no longer than a trie, whose least size is 4 KiB."""
+
+_BITS: Final = tuple(format(octet, "08b").encode() for octet in range(256))
+_FIRST: Final = tuple(b"4" + bits for bits in _BITS)
 
 
 class Networks:
-    """IPv4 and IPv6 networks: add() all, settle(), then look up."""
+    """IPv4 and IPv6 networks."""
 
-    __slots__ = ("_by_length", "_ordered")
+    __slots__ = ("_few", "_many")
 
-    def __init__(self) -> None:
-        self._by_length: dict[tuple[int, int], Buckets[int]] = {}
-        self._ordered: dict[int, tuple[tuple[int, Keys[int]], ...]] = {4: (), 6: ()}
-
-    def add(self, network: Network) -> None:
-        """Put a network in."""
-        version, bits, prefix = network
-        bucket = self._by_length.get((version, bits))
-        if bucket is None:
-            bucket = self._by_length[version, bits] = Buckets()
-        bucket.add(prefix)
-
-    def settle(self) -> None:
-        """Make the networks ready for looking up; nothing is added any more."""
-        for version, width in ((4, 32), (6, 128)):
-            lengths = sorted(length for of, length in self._by_length if of == version)
-            self._ordered[version] = tuple(
-                (width - length, self._by_length[version, length].settled()) for length in lengths
-            )
-        self._by_length.clear()
+    def __init__(self, networks: Collection[Network] = ()) -> None:
+        """Take networks as entries.parse_network() gives them; some may be the same."""
+        self._few: tuple[bytes, ...] = ()
+        self._many: Trie | None = None
+        if len(networks) > _FEW:
+            self._many = Trie.of(map(_bits_of, networks))
+        else:
+            self._few = tuple({_bits_of(network) for network in networks})
 
     def holds(self, address: str) -> bool:
         """Tell whether a network holds an address, given as facts.read.ip writes it."""
         return self.holds_number(number_of(address))
 
-    def holds_number(self, number: tuple[int, int]) -> bool:
+    def holds_number(self, number: bytes) -> bool:
         """Tell the same of an address in number_of()'s form."""
-        version, value = number
-        for shift, prefixes in self._ordered[version]:  # noqa: SIM110 -- any() takes twice the time
-            if value >> shift in prefixes:
-                return True
-        return False
-
-    def pieces(self) -> list[object]:
-        """Give its parts (see Snapshot.pieces)."""
-        every = [keys for ordered in self._ordered.values() for _, keys in ordered]
-        return [piece for keys in every for piece in pieces_of(keys)]
+        return self._many.begins(number) if self._many is not None else number.startswith(self._few)
 
     def __len__(self) -> int:
-        return sum(len(keys) for ordered in self._ordered.values() for _, keys in ordered)
+        return len(self._few) if self._many is None else len(self._many)
 
 
-def number_of(address: str) -> tuple[int, int]:
-    """Give an address's version and number; -1, which no network holds, of what is none."""
-    version, family = (6, socket.AF_INET6) if ":" in address else (4, socket.AF_INET)
+def number_of(address: str) -> bytes:
+    """Give the form in which an address is looked up: nothing, which no network holds, of none."""
     try:
-        return version, int.from_bytes(socket.inet_pton(family, address))
+        if ":" in address:
+            value = int.from_bytes(socket.inet_pton(socket.AF_INET6, address))
+            return bin(1 << 128 | value).encode()
+        one, two, three, four = socket.inet_pton(socket.AF_INET, address)
     except (OSError, ValueError):
-        return version, -1
+        return b""
+    return _FIRST[one] + _BITS[two] + _BITS[three] + _BITS[four]
+
+
+def _bits_of(network: Network) -> bytes:
+    """
+    Write a prefix: `4` and its bits, or for IPv6 `0b1` and its bits.
+
+    The latter is how bin() writes a number of one bit more, in half the time of any other way.
+    """
+    version, length, prefix = network
+    bits = bin(1 << length | prefix)
+    return bits.encode() if version == 6 else b"4" + bits[3:].encode()

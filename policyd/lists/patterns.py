@@ -6,9 +6,9 @@ a newline too.
 """
 
 import re
-from collections.abc import Sequence
-from functools import lru_cache
-from typing import Final
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
+from typing import Final, Self
 
 import re2
 
@@ -68,23 +68,29 @@ class TooManyError(ValueError):
 class Patterns:
     """Patterns that check_pattern() has passed; TooManyError if one automaton cannot hold them."""
 
-    __slots__ = ("_count", "_set", "match")
+    __slots__ = ("_texts", "match")
 
     def __init__(self, patterns: Sequence[str]) -> None:
-        self._count = len(patterns)
-        self.match = lru_cache(maxsize=_REMEMBERED)(self._match)
-        """Tell whether any pattern matches a text; names of clients come again and again."""
-        self._set = re2.Set.SearchSet(_options())
+        self._texts = tuple(patterns)
+        compiled = re2.Set.SearchSet(_options())
         for pattern in patterns:
-            self._set.Add(pattern)
+            compiled.Add(pattern)
         try:
-            self._set.Compile()  # fails too if its automaton would have no room to match in
+            compiled.Compile()  # fails too if its automaton would have no room to match in
         except re2.error as error:
             raise TooManyError from error
+        # It knows the automaton alone and not this object, so that both go with their last user.
+        self.match: Callable[[str], bool] = lru_cache(_REMEMBERED)(partial(_matches, compiled))
+        """Tell whether any pattern matches a text; names of clients come again and again."""
 
-    def _match(self, text: str) -> bool:
-        """Tell whether any pattern matches; what is no Unicode (a lone surrogate) reads as `?`."""
-        return self._set.Match(text.encode("utf-8", "replace")) is not None
+    def __reduce__(self) -> tuple[type[Self], tuple[tuple[str, ...]]]:
+        """Travel as texts: an automaton is compiled where it is used."""
+        return type(self), (self._texts,)
 
     def __len__(self) -> int:
-        return self._count
+        return len(self._texts)
+
+
+def _matches(compiled: re2.Set, text: str) -> bool:
+    """Tell whether any pattern matches; what is no Unicode (a lone surrogate) reads as `?`."""
+    return compiled.Match(text.encode("utf-8", "replace")) is not None

@@ -1,22 +1,16 @@
 """
-Files of lists are read again when they change.
+Which lists are to be read again, because their files have changed.
 
-poll() is meant to be called once a second or so on a thread of its own: it looks at files and reads
-them. A new version is taken when the file has stood still for a moment, read in short slices so
-that answers go on meanwhile, and put in place at once. What cannot be read, or has an error, is
-told once, and the last good version stays.
+poll() is meant to be called once a second or so. It looks at files and reads none: who calls it has
+the lists read (see lists.load.reread) and says what was put in place.
 """
 
-import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
-from policyd.lists.buckets import FEW
-from policyd.lists.load import Signature, load_list, sign
-from policyd.lists.named import NamedList
-from policyd.lists.source import Fault
+from policyd.lists.signature import Signatures, sign
+from policyd.lists.source import ListSource
 
 SETTLE: Final = 1.0
 """
@@ -24,96 +18,55 @@ Seconds for which a file must not change before it is read: half a file written 
 version of it, and two changes within one tick of a file system's clock cannot be told apart.
 """
 
-_BREATH: Final = 0.0005
-"""Seconds that a reading thread lets the others run, after about as many of work."""
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """A list whose files changed: it was read anew if no fault is an error, else it stays."""
-
-    name: str
-    entries: int
-    faults: tuple[Fault, ...]
-    taken: bool
-
-
-Seen = Mapping[Path, Signature | None]
-
 
 @dataclass(slots=True)
 class _Watched:
-    list: NamedList
-    changed: Seen | None = None
+    source: ListSource
+    in_force: Signatures
+    changed: Signatures | None = None
     since: float = 0.0
-    refused: Seen | None = None
-
-
-def _breathe() -> None:
-    time.sleep(_BREATH)
+    given: Signatures | None = None
 
 
 class Watcher:
-    """Keeps the lists of one policy as their files are; poll() never runs twice at a time."""
+    """Looks after the files of one policy's lists."""
 
     def __init__(
-        self,
-        lists: Iterable[NamedList],
-        *,
-        settle: float = SETTLE,
-        pause: Callable[[], None] = _breathe,
+        self, lists: Iterable[tuple[ListSource, Signatures]], settle: float = SETTLE
     ) -> None:
-        self._watched = [_Watched(each) for each in lists if each.source.files]
+        """Take lists with the signatures of what was read of them."""
+        self._watched = {
+            source.name: _Watched(source, signatures)
+            for source, signatures in lists
+            if source.files
+        }
         self._settle = settle
-        self._pause = pause
 
-    def poll(self, now: float) -> tuple[Change, ...]:
-        """Look at every file and take what is new; `now` in seconds of a monotonic clock."""
-        changes = (self._look(watched, now) for watched in self._watched)
-        return tuple(change for change in changes if change is not None)
+    def poll(self, now: float) -> tuple[ListSource, ...]:
+        """
+        Give the lists to read again, each once until its files change anew.
 
-    def _look(self, watched: _Watched, now: float) -> Change | None:
-        seen = {file.path: sign(file.path) for file in watched.list.source.files}
-        if seen == watched.list.signatures:
-            watched.changed = watched.refused = None
-            return None
-        if seen == watched.refused:
-            return None
+        `now` is in seconds of a monotonic clock. What is then refused needs no word here: the same
+        state of files is not given twice.
+        """
+        return tuple(each.source for each in self._watched.values() if self._is_due(each, now))
+
+    def taken(self, name: str, signatures: Signatures) -> None:
+        """Learn that a reading with these signatures is in force; of no matter if not watched."""
+        watched = self._watched.get(name)
+        if watched is not None:
+            watched.in_force = signatures
+
+    def _is_due(self, watched: _Watched, now: float) -> bool:
+        seen = {file.path: sign(file.path) for file in watched.source.files}
+        if seen == watched.in_force:
+            watched.changed = watched.given = None
+            return False
+        if seen == watched.given:
+            return False
         if seen != watched.changed:
             watched.changed, watched.since = seen, now
         if now - watched.since < self._settle:
-            return None
-        return self._read(watched, seen)
-
-    def _read(self, watched: _Watched, seen: Seen) -> Change:
-        reading = load_list(watched.list.source, self._pause)
-        faults = (*reading.faults, *_emptied(watched.list, reading.signatures))
-        if any(fault.error for fault in faults):
-            watched.refused = seen
-            return Change(watched.list.name, len(watched.list), faults, taken=False)
-        old = watched.list.snapshot
-        watched.list.snapshot = reading.snapshot
-        watched.list.signatures = reading.signatures
-        watched.changed = watched.refused = None
-        pieces = old.pieces() if len(old) > FEW else []
-        del old
-        while pieces:  # a large list, freed at once, would hold the others up
-            pieces.pop()
-            self._pause()
-        return Change(watched.list.name, len(watched.list), faults, taken=True)
-
-
-def _emptied(old: NamedList, new: Seen) -> tuple[Fault, ...]:
-    """
-    Refuse a file that had entries and now has no octet: its writer failed, more likely than not.
-
-    Were it taken, every mailbox of it would be unknown.
-    """
-    faults = []
-    for file in old.source.files:
-        before, after = old.signatures.get(file.path), new.get(file.path)
-        if before is not None and after is not None and before.size and not after.size:
-            what = f"{file.shown} was emptied"
-            mend = "if that is meant, leave a line in it that begins with #"
-            faults.append(Fault(file.named_in, file.named_at, what, mend))
-    return tuple(faults)
+            return False
+        watched.given = seen
+        return True

@@ -1,12 +1,16 @@
 """Reading lists from files: every fault with its file and line, and nothing read by halves."""
 
 import os
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from policyd.lists.load import MOST_FAULTS, load_list, sign
+from policyd.lists.load import MOST_FAULTS, load_list, reread
+from policyd.lists.signature import sign
 from policyd.lists.source import Fault, InlineEntry, Kind, ListFile, ListSource
 
 
@@ -101,31 +105,68 @@ def test_an_empty_file_is_doubtful_and_one_with_a_comment_is_not(tmp_path: Path)
     assert load_list(source((Kind.ADDRESSES, path))).faults == ()
 
 
+MANY = "".join(f"box{number}@example.org\n" for number in range(50_000))
+
+
+def is_open(path: Path) -> bool:
+    """Tell whether this process has a file open."""
+    for descriptor in Path("/proc/self/fd").iterdir():
+        with suppress(FileNotFoundError):  # closed in the meantime
+            if descriptor.readlink() == path:
+                return True
+    return False
+
+
+@contextmanager
+def meanwhile(act: Callable[[threading.Event], object]) -> Iterator[None]:
+    """Run something in a thread, which is asked to end."""
+    stop = threading.Event()
+    thread = threading.Thread(target=act, args=(stop,))
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
 def test_a_file_that_changes_while_it_is_read_is_read_again(tmp_path: Path) -> None:
     path = tmp_path / "a"
-    path.write_text("alice@example.org\n")
-    changes = iter(["alice@example.org\nbob@example.org\n"])
+    path.write_text(MANY)
 
-    def change() -> None:
-        for text in changes:
-            path.write_text(text)
-            break
+    def change_once(stop: threading.Event) -> None:
+        while not is_open(path) and not stop.wait(0.001):
+            pass
+        with path.open("a") as file:
+            file.write("bob@example.org\n")
 
-    reading = load_list(source((Kind.ADDRESSES, path)), change)
+    with meanwhile(change_once):
+        reading = load_list(source((Kind.ADDRESSES, path)))
     assert reading.faults == ()
     assert "bob@example.org" in reading.snapshot.addresses
     assert reading.signatures == {path: sign(path)}
 
 
-def test_a_file_that_never_stands_still_is_not_taken(tmp_path: Path) -> None:
+def keep_touching(path: Path, stop: threading.Event) -> None:
+    while not stop.wait(0.001):
+        path.touch()
+
+
+def keep_growing(path: Path, stop: threading.Event) -> None:
+    with path.open("a") as file:
+        while not stop.wait(0.001):
+            file.write("bob@example.org\n")
+            file.flush()
+
+
+@pytest.mark.parametrize("change", [keep_touching, keep_growing])
+def test_a_file_that_never_stands_still_is_not_taken(
+    tmp_path: Path, change: Callable[[Path, threading.Event], None]
+) -> None:
     path = tmp_path / "a"
-    path.write_text("a@example.org\n")
-
-    def change() -> None:
-        with path.open("a") as file:
-            file.write("b@example.org\n")
-
-    reading = load_list(source((Kind.ADDRESSES, path)), change)
+    path.write_text(MANY)
+    with meanwhile(partial(change, path)):
+        reading = load_list(source((Kind.ADDRESSES, path)))
     assert reading.faults == (
         Fault(
             "policyd.toml",
@@ -134,6 +175,34 @@ def test_a_file_that_never_stands_still_is_not_taken(tmp_path: Path) -> None:
             "write it under another name, then rename it",
         ),
     )
+    assert reading.signatures == {path: None}
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "told"),
+    [
+        ("alice@example.org\n", "", ["a is empty", "a was emptied"]),
+        ("alice@example.org\n", "# nobody\n", []),
+        ("", "", ["a is empty"]),
+        ("", "alice@example.org\n", []),
+        (None, "", ["a is empty"]),
+        ("alice@example.org\n", None, ["a cannot be read: No such file or directory"]),
+    ],
+)
+def test_a_file_that_lost_all_it_had_is_an_error_when_it_is_read_again(
+    tmp_path: Path, before: str | None, after: str | None, told: list[str]
+) -> None:
+    path = tmp_path / "a"
+    signatures = []
+    for text in (before, after):
+        path.unlink(missing_ok=True)
+        if text is not None:
+            path.write_text(text)
+        signatures.append({path: sign(path)})
+    reading = reread(source((Kind.ADDRESSES, path)), signatures[0])
+    assert [fault.what for fault in reading.faults] == told
+    assert reading.signatures == signatures[1]
+    assert all(fault.error for fault in reading.faults if "is empty" not in fault.what)
 
 
 def test_too_many_patterns_are_told_of_the_list(tmp_path: Path) -> None:
