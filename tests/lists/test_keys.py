@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from policyd.lists.keys import FEW, Trie, keys_of
 from policyd.lists.networks import Networks, number_of
+from policyd.lists.patterns import Patterns
 
 ANY = st.characters()  # lone surrogates too
 TEXTS = st.one_of(
@@ -62,8 +63,6 @@ def test_only_an_ip_address_is_in_a_network(text: str) -> None:
 
 
 def test_a_list_is_freed_without_the_garbage_collector() -> None:
-    from policyd.lists.patterns import Patterns  # noqa: PLC0415
-
     gc.collect()
     gc.disable()
     try:
