@@ -205,8 +205,8 @@ class Milter(Table):
     """
     `[milter]`: the milter front end; no `stages`: see owners().
 
-    `max_connections` are the sessions of all workers together. libmilter accepts by itself, so
-    there is no list of who may connect.
+    `max_connections` are the sessions of each worker. libmilter accepts by itself, so the bound is
+    not of all together, and there is no list of who may connect.
     """
 
     listen: Annotated[_Endpoints, AfterValidator(_one_endpoint)]

@@ -10,6 +10,7 @@ import click
 import pytest
 
 from policyd.cli import main
+from policyd.config.difference import RESTART
 from policyd.config.policy import load_policy
 from policyd.smtp.stage import FrontEnd
 from tools.reference import DOCUMENTS, rendered
@@ -99,3 +100,21 @@ def test_the_check_of_the_readme_can_be_used_in_a_rule(tmp_path: Path) -> None:
         env=os.environ | {"PYTHONPATH": str(tmp_path)},
     )
     assert "450 4.7.1 A sender with 9 digits is looked at first" in done.stdout, done.stderr
+
+
+def test_every_event_of_the_log_is_in_the_operators_guide() -> None:
+    written = re.compile(r'(?:event|tell)\(\s*[^,()]+,\s*"([a-z]+\.[a-z]+)"')
+    modules = (module.read_text() for module in (ROOT / "policyd").rglob("*.py"))
+    told = {event for module in modules for event in written.findall(module)}
+    guide = (ROOT / "docs" / "operation.md").read_text().partition("## The log")[2]
+    assert len(told) > 10
+    assert told == set(re.findall(r"`([a-z]+\.[a-z]+)`", guide.partition("## ")[0]))
+
+
+def test_every_key_that_needs_a_restart_is_in_the_operators_guide() -> None:
+    guide = (ROOT / "docs" / "operation.md").read_text()
+    refused = " ".join(guide.partition("## Reloading")[2].partition("Files of lists")[0].split())
+    for key in RESTART:
+        table, _, name = key.partition(" ")
+        listening = name in {"listen", "socket_mode", "socket_group"}
+        assert ("what is listened on" if listening else f"`{table} {name}`") in refused
