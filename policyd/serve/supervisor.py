@@ -12,6 +12,7 @@ that is asked for while policyd starts follows the start.
 
 import asyncio
 import contextlib
+import resource
 import signal
 import socket
 import sys
@@ -68,6 +69,7 @@ def serve(path: Path) -> int:
 async def _serve(path: Path) -> int:
     """Have the configuration built, which a signal can end, and be its supervisor."""
     stop = _Stop()
+    _take_descriptors()
     building = asyncio.create_task(build(path, polite=False))
     stopped = asyncio.create_task(stop.first.wait())
     await asyncio.wait((building, stopped), return_when=asyncio.FIRST_COMPLETED)
@@ -91,6 +93,13 @@ async def _serve(path: Path) -> int:
     except (OSError, LookupError) as error:
         _say(f"policyd cannot serve: {error}")
         return UNAVAILABLE
+
+
+def _take_descriptors() -> None:
+    """Take as many open files as we may have, also for the processes that are started."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 class _Stop:
