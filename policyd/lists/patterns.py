@@ -8,7 +8,8 @@ a newline too.
 import re
 from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
-from typing import Final, Self
+from typing import Final
+from weakref import WeakValueDictionary
 
 import re2
 
@@ -68,7 +69,7 @@ class TooManyError(ValueError):
 class Patterns:
     """Patterns that check_pattern() has passed; TooManyError if one automaton cannot hold them."""
 
-    __slots__ = ("_texts", "match")
+    __slots__ = ("__weakref__", "_texts", "match")
 
     def __init__(self, patterns: Sequence[str]) -> None:
         self._texts = tuple(patterns)
@@ -83,12 +84,27 @@ class Patterns:
         self.match: Callable[[str], bool] = lru_cache(_REMEMBERED)(partial(_matches, compiled))
         """Tell whether any pattern matches a text; names of clients come again and again."""
 
-    def __reduce__(self) -> tuple[type[Self], tuple[tuple[str, ...]]]:
+    def __reduce__(self) -> tuple[Callable[[tuple[str, ...]], "Patterns"], tuple[tuple[str, ...]]]:
         """Travel as texts: an automaton is compiled where it is used."""
-        return type(self), (self._texts,)
+        return _arrived, (self._texts,)
 
     def __len__(self) -> int:
         return len(self._texts)
+
+
+_AT_WORK: Final[WeakValueDictionary[tuple[str, ...], Patterns]] = WeakValueDictionary()
+
+
+def _arrived(texts: tuple[str, ...]) -> Patterns:
+    """
+    Give the patterns of these texts that this process has already, or compile them.
+
+    A thousand automata take 30 ms, and most patterns of a changed policy are those of the old one.
+    """
+    patterns = _AT_WORK.get(texts)
+    if patterns is None:
+        patterns = _AT_WORK[texts] = Patterns(texts)
+    return patterns
 
 
 def _matches(compiled: re2.Set, text: str) -> bool:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from weakref import ref
 
 import pytest
 
@@ -157,6 +158,16 @@ def test_another_process_maps_it_and_answers_alike(large: NamedList, packed: Pac
         timeout=60,
     )
     assert pickle.loads(ended.stdout) == (len(large), answers(large))
+
+
+def test_patterns_that_arrive_again_are_not_compiled_again(small: NamedList) -> None:
+    octets, _ = pack(small.snapshot)
+    first, second = unpack(octets, ()), unpack(octets, ())
+    assert first.patterns is second.patterns
+    assert first.patterns is not small.snapshot.patterns
+    gone = ref(first.patterns)
+    del first, second
+    assert gone() is None
 
 
 def test_what_is_packed_again_travels_again(large: NamedList, packed: Packed) -> None:
