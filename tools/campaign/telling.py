@@ -177,8 +177,9 @@ class Session:
 
     def end(self) -> None:
         """Say that the session is over."""
-        self._writer.write(wire.packet(b"Q"))
-        self._writer.close()
+        if not self._writer.is_closing():
+            self._writer.write(wire.packet(b"Q"))
+            self._writer.close()
 
     def _macros(self, step: Step) -> bytes:
         if step.macros is None:
