@@ -75,7 +75,7 @@ class Worker:
         self.state = State.STARTING
         self.newest = self.oldest = 0
         self.drained = False
-        self.why_killed = ""
+        self.why_killed: Why | None = None
         self.since = time.monotonic()
         self._given = 0
         ours, theirs = pair()
@@ -204,13 +204,13 @@ class Crew:
             worker.channel.post(TakeList(name), descriptors)
 
     def drain(self) -> None:
-        """Have no more milter sessions taken."""
+        """Have no more milter sessions taken; who is lost from now on is not replaced."""
+        self._stopping = True
         for worker in self:
             worker.channel.post(Drain())
 
     async def stop(self, seconds: float) -> None:
-        """Have all finish and end; those that have not within `seconds` are killed."""
-        self._stopping = True
+        """After drain(), have all finish and end; who has not within `seconds` is killed."""
         for worker in self:
             worker.channel.post(Finish())
         with contextlib.suppress(TimeoutError):
@@ -269,20 +269,31 @@ class Crew:
         status = await worker.ended()
         worker.pulse.close()
         del self._workers[worker.number]
-        number = worker.number
+        if not self._stopping or status:
+            self._mourn(worker, status)
         if not self._stopping:
-            why = worker.why_killed or (Why.SIGNAL if status < 0 else Why.EXIT)
-            self._tell(
-                "error", "worker.ended", worker=number, pid=worker.pid, reason=why, status=status
-            )
-            self._restarted(number, Why(why))
-            if served >= _SHORT_LIFE:
-                self._short_lives[number] = 0
-                self._start(number)
-            else:
-                self._start_later(number)
+            self._replace(worker.number, served)
         self._news.set()
         self._changed()
+
+    def _mourn(self, worker: Worker, status: int) -> None:
+        why = worker.why_killed or (Why.SIGNAL if status < 0 else Why.EXIT)
+        self._tell(
+            "error",
+            "worker.ended",
+            worker=worker.number,
+            pid=worker.pid,
+            reason=why,
+            status=status,
+        )
+        self._restarted(worker.number, why)
+
+    def _replace(self, number: int, served: float) -> None:
+        if served >= _SHORT_LIFE:
+            self._short_lives[number] = 0
+            self._start(number)
+        else:
+            self._start_later(number)
 
     def _start_later(self, number: int) -> None:
         lives = self._short_lives[number] = self._short_lives.get(number, 0) + 1
