@@ -58,7 +58,7 @@ def _report(loaded: Loaded) -> Report:
         problems,
         effects(loaded.policy),
         failures(loaded.policy),
-        count_series(loaded.policy, loaded.checks),
+        count_series(loaded.policy, loaded.checks, config.server.workers),
         main_cf(
             loaded.policy,
             config.policy_service.listen if config.policy_service is not None else (),

@@ -33,6 +33,7 @@ REPLIES: Final = Family(
     "still change what the client sees. Stage is that of the rule that decided, else the last "
     "that was asked. Source: a rule, default (no objection) or error (a fault of policyd's own).",
     ("frontend", "stage", "verdict", "code", "enhanced", "source"),
+    lasting=True,  # so many as there are pairs, and the sum is to stay what was written to Postfix
 )
 RULE_REPLIES: Final = Family(
     "policyd_rule_replies_total",
@@ -83,11 +84,43 @@ CONNECTIONS: Final = Family(
     "Connections from Postfix that are open.",
     ("frontend",),
 )
+WORKER_UP: Final = Family(
+    "policyd_worker_up",
+    Kind.GAUGE,
+    "1 while a worker serves, 0 while it starts, ends or is being replaced.",
+    ("worker",),
+)
+WORKER_CONNECTIONS: Final = Family(
+    "policyd_worker_connections",
+    Kind.GAUGE,
+    "Connections from Postfix that are open, by the worker that serves them.",
+    ("worker", "frontend"),
+)
+WORKER_MEMORY: Final = Family(
+    "policyd_worker_resident_memory_bytes",
+    Kind.GAUGE,
+    "Resident memory of a worker process; what workers share is in each one's figure.",
+    ("worker",),
+)
+WORKER_CPU: Final = Family(
+    "policyd_worker_cpu_seconds_total",
+    Kind.COUNTER,
+    "CPU time of a worker process, from 0 again when the worker was replaced.",
+    ("worker",),
+)
+WORKER_RESTARTS: Final = Family(
+    "policyd_worker_restarts_total",
+    Kind.COUNTER,
+    "Workers that were replaced, by what became of the one before: it ended (exit), a signal ended "
+    "it (signal), it gave no sign of life (hung), or it never came to serve (start).",
+    ("reason",),
+)
 DEPENDENCY_UP: Final = Family(
     "policyd_dependency_up",
     Kind.GAUGE,
-    "1 while something that policyd depends on answers, else 0.",
+    "1 while something that policyd depends on answers every worker, else 0.",
     ("dependency",),
+    least=True,
 )
 FALLBACKS: Final = Family(
     "policyd_dependency_fallbacks_total",

@@ -1,23 +1,15 @@
 """
 What policyd counts for Prometheus.
 
-Label values come from the configuration and the catalogue only, never from mail. Every series
-that the loaded policy can produce stands at 0 from the start. The caller holds the service's lock:
+Series are those of the layout; nothing here makes one. The caller holds the service's lock:
 nothing here locks.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
-import msgspec
-from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
-
 from policyd.observe.families import (
-    BUILD_INFO,
     CHECK_DURATION,
     CHECKS,
-    CONFIG_INFO,
-    CONNECTIONS,
     DEPENDENCY_UP,
     DROPPED,
     FALLBACKS,
@@ -29,95 +21,36 @@ from policyd.observe.families import (
     REQUEST_DURATION,
     RULE_REPLIES,
     STAGE_REQUESTS,
+    WORKER_RESTARTS,
 )
-from policyd.observe.series import Family, Labels, Layout, RowCollector, observe
+from policyd.observe.series import Family, Labels, Layout, Row, observe
 from policyd.smtp.decision import Decision, Mode, RuleHit, Source, Verdict
 from policyd.smtp.stage import FrontEnd, Stage
 
-WHAT_IS_DROPPED: Final = ("log", "series")
-"""Values of `what`: log lines that nobody took in time, counts for which there is no series."""
-
 _BOUNDS: Final = REQUEST_DURATION.bounds
-_SUM: Final = len(_BOUNDS) + 1
 
 _Key = tuple[FrontEnd, tuple[Stage, ...], Stage | None, Verdict, Source, str, int, int, int]
 
 
-class Issue(msgspec.Struct, frozen=True):
-    """
-    An answer that the loaded policy can give; codes are empty where it gives none.
-
-    With `rule` empty it is nobody's: no objection, or a fault of policyd's own. In shadow mode it
-    is a rule's that is never sent.
-    """
-
-    front_end: FrontEnd
-    stage: str
-    verdict: Verdict
-    code: str
-    enhanced: str
-    source: Source
-    rule: str = ""
-    mode: Mode = Mode.ENFORCE
-
-
 class Metrics:
     """
-    The counters of one writer, and the registry that exposes them.
+    The counters of one writer: of a worker, or of the supervisor.
 
     A count for which there is no series is no error: it is counted under
     `policyd_dropped_total{what="series"}`, which a test can hold at 0.
     """
 
-    def __init__(
-        self,
-        issues: Iterable[Issue],
-        *,
-        checks: Mapping[str, Sequence[str]],
-        protocol_reasons: Mapping[FrontEnd, Sequence[str]],
-        owners: Mapping[Stage, FrontEnd],
-        dependencies: Sequence[str],
-        config_hash: str,
-        version: str,
-    ) -> None:
-        """
-        Lay out the series of a policy.
+    def __init__(self, layout: Layout, row: Row) -> None:
+        """Count in a row of which nobody else is a writer."""
+        self._answers: dict[_Key, tuple[tuple[int, ...], int]] = {}
+        self.move(layout, row)
 
-        `checks`: the results of each check; `protocol_reasons`: those of each front end that
-        listens; `owners`: the front end that decides a stage.
-        """
-        issues = tuple(issues)
-        asked = _asked(issues, owners, protocol_reasons)
-        of_checks = [(check, result) for check, results in checks.items() for result in results]
-        of_errors = [(end, why) for end, reasons in protocol_reasons.items() for why in reasons]
-        layout = Layout(
-            {
-                REPLIES: [_reply(issue) for issue in issues if _is_sent(issue)],
-                RULE_REPLIES: [_rule_reply(issue) for issue in issues if issue.rule],
-                STAGE_REQUESTS: asked,
-                REQUEST_DURATION: asked,
-                CHECKS: of_checks,
-                CHECK_DURATION: of_checks,
-                PROTOCOL_ERRORS: of_errors,
-                CONNECTIONS: [(end,) for end in protocol_reasons],
-                DEPENDENCY_UP: [(name,) for name in dependencies],
-                FALLBACKS: [(name,) for name in dependencies],
-                RELOADS: [("success",), ("failure",)],
-                LAST_RELOAD_SUCCESSFUL: [()],
-                LAST_RELOAD_TIMESTAMP: [()],
-                CONFIG_INFO: [(config_hash,)],
-                BUILD_INFO: [(version,)],
-                DROPPED: [(what,) for what in WHAT_IS_DROPPED],
-            }
-        )
-        self._layout: Final = layout
-        self._row: Final = layout.row()
-        self._no_series: Final = layout.cells(DROPPED)["series",]
-        self._answers: Final[dict[_Key, tuple[tuple[int, ...], int]]] = {}
-        self.registry: Final = CollectorRegistry()
-        self.registry.register(RowCollector(layout, (self._row,)))
-        for collector in (ProcessCollector, PlatformCollector, GCCollector):
-            collector(registry=self.registry)
+    def move(self, layout: Layout, row: Row) -> None:
+        """Count by another layout of the same board from now on, in the row mapped for it."""
+        self._layout = layout
+        self._row = row
+        self._no_series = layout.cells(DROPPED)["series",]
+        self._answers.clear()
 
     def answered(
         self, front_end: FrontEnd, decision: Decision, stages: tuple[Stage, ...], seconds: float
@@ -166,14 +99,6 @@ class Metrics:
         """Count a request that broke its protocol."""
         self._row[self._cell(PROTOCOL_ERRORS, (front_end, reason))] += 1.0
 
-    def connections(self, front_end: FrontEnd, delta: int) -> None:
-        """Move the gauge of open connections."""
-        place = self._layout.cells(CONNECTIONS).get((front_end,))
-        if place is None:
-            self._row[self._no_series] += 1.0
-        else:
-            self._row[place] += delta
-
     def dependency_up(self, name: str, up: bool) -> None:
         """Say whether something that policyd depends on answers."""
         self._set(DEPENDENCY_UP, (name,), float(up))
@@ -183,8 +108,12 @@ class Metrics:
         self._row[self._cell(FALLBACKS, (name,))] += 1.0
 
     def dropped(self, what: str, count: int) -> None:
-        """Count what was thrown away rather than waited for; one of WHAT_IS_DROPPED."""
+        """Count what was thrown away rather than waited for; one of known.WHAT_IS_DROPPED."""
         self._row[self._cell(DROPPED, (what,))] += count
+
+    def restarted(self, reason: str) -> None:
+        """Count a worker that is replaced; one of known.RESTARTS."""
+        self._row[self._cell(WORKER_RESTARTS, (reason,))] += 1.0
 
     def loaded(self, when: float) -> None:
         """Say that the first policy stands, since `when` (seconds since the epoch)."""
@@ -233,44 +162,6 @@ class Metrics:
         if self._no_series not in counters:
             self._answers[key] = found
         return found
-
-
-def _asked(
-    issues: Iterable[Issue],
-    owners: Mapping[Stage, FrontEnd],
-    front_ends: Iterable[FrontEnd],
-) -> list[Labels]:
-    """
-    Give each front end with each stage it can be asked for.
-
-    Postfix may ask over the policy protocol at every stage, wanted or not, and at one that policyd
-    does not know (label empty). A milter is told what to ask.
-    """
-    asked: list[Labels] = []
-    if FrontEnd.POLICY in front_ends:
-        asked += [(FrontEnd.POLICY, stage) for stage in (*Stage, "")]
-    asked += [(end, stage) for stage, end in owners.items()]
-    asked += [(issue.front_end, issue.stage) for issue in issues if issue.mode is Mode.ENFORCE]
-    return asked
-
-
-def _is_sent(issue: Issue) -> bool:
-    return issue.mode is Mode.ENFORCE and issue.verdict is not Verdict.SCORE
-
-
-def _reply(issue: Issue) -> Labels:
-    return (
-        issue.front_end,
-        issue.stage,
-        issue.verdict,
-        issue.code,
-        issue.enhanced,
-        issue.source,
-    )
-
-
-def _rule_reply(issue: Issue) -> Labels:
-    return (issue.rule, issue.stage, issue.verdict, issue.code, issue.enhanced, issue.mode)
 
 
 def _hit(hit: RuleHit) -> Labels:

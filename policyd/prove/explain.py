@@ -12,6 +12,7 @@ import msgspec
 
 from policyd.facts.table import Attributes
 from policyd.observe.log import Level
+from policyd.observe.series import Layout, Row
 from policyd.protocol.delegation import Asked, action
 from policyd.protocol.postfix import Prediction, Setting, predict
 from policyd.rules import nodes
@@ -172,7 +173,10 @@ class _Silent:
     def protocol_error(self, front_end: FrontEnd, reason: str) -> None:
         pass
 
-    def connections(self, front_end: FrontEnd, delta: int) -> None:
+    def dropped(self, what: str, count: int) -> None:
+        pass
+
+    def move(self, layout: Layout, row: Row) -> None:
         pass
 
     def decision(

@@ -1,7 +1,7 @@
 """The one door through which every decision is made, counted and logged."""
 
 from policyd.service.ids import Ids
-from policyd.service.issues import count_series, issues_of, metrics_of
+from policyd.service.issues import count_series, issues_of, series_of
 from policyd.service.service import Answer, Memory, Service, Settings
 
 __all__ = [
@@ -12,5 +12,5 @@ __all__ = [
     "Settings",
     "count_series",
     "issues_of",
-    "metrics_of",
+    "series_of",
 ]

@@ -5,7 +5,9 @@ from typing import Final
 
 from policyd import __version__
 from policyd.checks.interface import Check
-from policyd.observe.metrics import Issue, Metrics
+from policyd.observe.families import WORKER_CPU, WORKER_MEMORY, WORKER_UP
+from policyd.observe.known import Issue, known_series
+from policyd.observe.series import Series
 from policyd.protocol import delegation, milter
 from policyd.rules.policy import Match, Policy, Question
 from policyd.service.context import FAILED
@@ -66,10 +68,10 @@ def _no_objection(front_end: FrontEnd, stage: str, source: Source) -> Issue:
     return Issue(front_end, stage, Verdict.PASS, "", "", source)
 
 
-def metrics_of(policy: Policy, checks: Mapping[str, Check]) -> Metrics:
-    """Lay out the metrics of a policy, every series at 0."""
+def series_of(policy: Policy, checks: Mapping[str, Check]) -> Series:
+    """Give every series that a policy can produce, wherever it is counted in a Board's rows."""
     owners = policy.owners
-    return Metrics(
+    return known_series(
         issues_of(policy),
         checks={name: (*check.results, FAILED) for name, check in checks.items()},
         protocol_reasons={
@@ -82,7 +84,10 @@ def metrics_of(policy: Policy, checks: Mapping[str, Check]) -> Metrics:
     )
 
 
-def count_series(policy: Policy, checks: Mapping[str, Check]) -> int:
-    """Count the samples of a scrape, those of the process left out."""
-    found = metrics_of(policy, checks).registry.collect()
-    return sum(len(family.samples) for family in found if family.name.startswith("policyd_"))
+def count_series(policy: Policy, checks: Mapping[str, Check], workers: int) -> int:
+    """Count the samples of a scrape with so many workers, those of the process left out."""
+    series = series_of(policy, checks)
+    in_rows = sum(family.samples * len(label_sets) for family, label_sets in series.items())
+    front_ends = len(set(policy.owners.values()))
+    of_each_worker = front_ends + len((WORKER_UP, WORKER_MEMORY, WORKER_CPU))
+    return in_rows + front_ends + workers * of_each_worker  # CONNECTIONS, all together and of each

@@ -4,6 +4,7 @@ from typing import Protocol
 
 from policyd.facts.table import Attributes
 from policyd.observe.log import Level
+from policyd.observe.series import Layout, Row
 from policyd.smtp.decision import Decision
 from policyd.smtp.stage import FrontEnd, Stage
 
@@ -22,8 +23,11 @@ class Counters(Protocol):
     def protocol_error(self, front_end: FrontEnd, reason: str) -> None:
         """Count a protocol error."""
 
-    def connections(self, front_end: FrontEnd, delta: int) -> None:
-        """Move the gauge of connections."""
+    def dropped(self, what: str, count: int) -> None:
+        """Count what was thrown away rather than waited for."""
+
+    def move(self, layout: Layout, row: Row) -> None:
+        """Count by another layout from now on."""
 
 
 class Journal(Protocol):

@@ -15,6 +15,7 @@ from typing import Any, Final, cast
 import msgspec
 
 from policyd.facts.table import Attributes
+from policyd.observe.series import Layout, Row
 from policyd.protocol.delegation import Asked, Request, encode_action
 from policyd.rules.outcome import ignored_when_answered_there
 from policyd.rules.policy import Ask, AskRemote, Match, Policy, Question, Traced
@@ -39,6 +40,10 @@ class Settings(msgspec.Struct, frozen=True):
     show_id: bool = False
     utf8: bool = False
     log_decisions: bool = True
+
+
+def _nobody(_front_end: FrontEnd, _delta: int) -> None:
+    """Stand for whoever might want to know of connections."""
 
 
 class Memory:
@@ -84,21 +89,40 @@ class Service:
         ids: Ids,
         settings: Settings | None = None,
         *,
+        connections: Callable[[FrontEnd, int], object] = _nobody,
         clock: Callable[[], float] = time.time,
         timer: Callable[[], float] = time.perf_counter,
     ) -> None:
-        """Serve a policy; `clock` is the time of day, `timer` measures what passes."""
+        """
+        Serve a policy; `clock` is the time of day, `timer` measures what passes.
+
+        `connections` is told of one more or one less of a front end, on whichever thread it is.
+        """
         self.policy = policy
         self.loop: asyncio.AbstractEventLoop | None = None
         self.asked: set[Stage] = set()
         self._metrics = metrics
         self._log = log
         self._ids = ids
+        self._connections = connections
         self._settings = settings or Settings()
         self._clock = clock
         self.timer = timer
         self.lock = Lock()
         self.decision_timeout = self._settings.decision_timeout
+
+    def take(self, policy: Policy, settings: Settings, layout: Layout, row: Row) -> None:
+        """
+        Serve another policy from the next question on, and count where its layout says.
+
+        A milter session goes on with the policy that it negotiated with, which the layout is to
+        have the series of, too.
+        """
+        with self.lock:
+            self._metrics.move(layout, row)
+            self.policy = policy
+            self._settings = settings
+            self.decision_timeout = settings.decision_timeout
 
     # policy delegation
 
@@ -199,14 +223,18 @@ class Service:
         self._log.event("warning", "protocol.error", frontend=front_end, reason=reason, **detail)
 
     def connected(self, front_end: FrontEnd, delta: int) -> None:
-        """Count connections: one more or one less."""
-        with self.lock:
-            self._metrics.connections(front_end, delta)
+        """Tell of connections: one more or one less."""
+        self._connections(front_end, delta)
 
     def checked(self, check: str, result: str, seconds: float) -> None:
         """Count a check."""
         with self.lock:
             self._metrics.check(check, result, seconds)
+
+    def dropped(self, what: str, count: int) -> None:
+        """Count what was thrown away rather than waited for (observe.known.WHAT_IS_DROPPED)."""
+        with self.lock:
+            self._metrics.dropped(what, count)
 
     def check_failed(self, rule: str, failure: str) -> None:
         """Tell why a rule's check could not be made."""

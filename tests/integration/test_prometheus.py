@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from policyd.observe.metrics import Issue, Metrics
+from policyd.observe.known import Issue, known_series
 from policyd.serve.http import HttpListener
 from policyd.smtp.decision import Decision, Source, Verdict
 from policyd.smtp.reply import Reply
 from policyd.smtp.stage import FrontEnd, Stage
+from tests.observe.counted import Counted
 
 pytestmark = pytest.mark.integration
 
@@ -30,13 +31,13 @@ REJECTED = Decision(
 )
 
 
-def a_policys_metrics() -> Metrics:
+def a_policys_metrics() -> Counted:
     issues = [
         Issue(POLICY, "rcpt", Verdict.REJECT, "550", "5.1.1", Source.RULE, "mailbox-unknown"),
         Issue(POLICY, "rcpt", Verdict.PASS, "", "", Source.DEFAULT),
         Issue(POLICY, "rcpt", Verdict.DEFER, "450", "4.2.0", Source.RULE, "grey \"'\\ ü\nlist"),
     ]
-    return Metrics(
+    series = known_series(
         issues,
         checks={"greylisted": ("new", "known")},
         protocol_reasons={POLICY: ("malformed",)},
@@ -45,6 +46,7 @@ def a_policys_metrics() -> Metrics:
         config_hash="c0ffee",
         version="1.2.3",
     )
+    return Counted(series)
 
 
 def free_port() -> int:

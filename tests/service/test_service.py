@@ -13,12 +13,14 @@ from policyd.checks.interface import Answer as CheckAnswer
 from policyd.checks.interface import Check, CheckFailedError
 from policyd.facts.table import Attributes
 from policyd.observe.log import Level
+from policyd.observe.series import map_row
 from policyd.protocol.delegation import Asked, Request
 from policyd.protocol.postfix import LINE_LIMIT, prefix, usual_list
 from policyd.rules.policy import Policy
-from policyd.service import Answer, Ids, Service, Settings, metrics_of
+from policyd.service import Answer, Ids, Service, Settings, count_series, series_of
 from policyd.smtp.decision import Decision, Source, Verdict
 from policyd.smtp.stage import FrontEnd, Stage
+from tests.observe.counted import Counted
 from tests.rules.world import ALL_MILTER, ALL_POLICY, CHECKS, compiled, rule, shadow
 
 RCPT = Stage.RCPT
@@ -51,7 +53,7 @@ class World:
         settings: Settings | None = None,
         checks: Mapping[str, Check] = CHECKS,
     ) -> None:
-        self.metrics = metrics_of(policy, checks)
+        self.metrics = Counted(series_of(policy, checks))
         self.log = Journal()
         self.service = Service(policy, self.metrics, self.log, Ids(lambda _bits: 7), settings)
         self.memory = self.service.memory()
@@ -262,6 +264,57 @@ def test_no_value_a_sender_gives_can_leave_its_line_or_be_too_long(
     text.decode("utf-8" if utf8 else "ascii")
     before = len(prefix(usual_list(RCPT), attributes).encode("utf-8", "replace"))
     assert len(text) <= max(LINE_LIMIT - len("550 5.7.1 ") - before, 4)
+
+
+def test_another_policy_is_taken_from_the_next_question_on_and_counted() -> None:
+    old, new = (
+        compiled(rule(name, RCPT, f"550 5.7.1 {name}"), owners=ALL_MILTER)
+        for name in ("old", "new")
+    )
+    world = World(old)
+    begun = world.service.decide_milter(RCPT, {}, old)
+    layout = world.metrics.board.lay_out(series_of(new, CHECKS))
+    row = map_row(world.metrics.board.descriptor(0), layout)
+    world.service.take(new, Settings(show_id=True, decision_timeout=2.0), layout, row)
+    assert world.service.policy is new
+    assert world.service.decision_timeout == 2.0
+    shown = world.service.decide_milter(RCPT, {}, new)
+    assert shown.decision.reply is not None
+    assert shown.decision.reply.text == f"new [{shown.decision.id}]"
+    # a session that negotiated with the old one goes on with it
+    for answer in (begun, shown, world.service.decide_milter(RCPT, {}, old)):
+        world.service.written(answer)
+    assert world.count("policyd_rule_replies_total", rule="old") == 2
+    assert world.count("policyd_rule_replies_total", rule="new") == 1
+    assert world.count("policyd_replies_total") == 3
+    assert world.count("policyd_dropped_total") == 0
+
+
+def test_of_connections_whoever_wants_to_know_is_told() -> None:
+    told: list[tuple[FrontEnd, int]] = []
+    policy = compiled(rule("r", RCPT, "pass"))
+    metrics = Counted(series_of(policy, CHECKS))
+    service = Service(
+        policy, metrics, Journal(), Ids(lambda _: 7), connections=lambda *each: told.append(each)
+    )
+    service.connected(FrontEnd.POLICY, 1)
+    service.connected(FrontEnd.MILTER, -1)
+    assert told == [(FrontEnd.POLICY, 1), (FrontEnd.MILTER, -1)]
+
+
+def test_what_the_log_drops_is_counted() -> None:
+    world = World(compiled(rule("r", RCPT, "pass")))
+    world.service.dropped("log", 3)
+    assert world.count("policyd_dropped_total", what="log") == 3
+
+
+def test_the_series_that_check_tells_of_are_those_of_a_scrape() -> None:
+    policy = compiled(shadow("s", RCPT, "450 4.7.1 later", "yes()"), rule("r", RCPT, "550 5.1.1 x"))
+    world = World(policy)
+    found = world.metrics.registry.collect()
+    scraped = sum(len(f.samples) for f in found if f.name.startswith("policyd_"))
+    connections, of_each_worker = 2, 3 + 2  # of both front ends; its state, connections of both
+    assert count_series(policy, CHECKS, 3) == scraped + connections + 3 * of_each_worker
 
 
 def test_warnings_and_faults_are_logged_even_where_decisions_are_not() -> None:
