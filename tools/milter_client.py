@@ -157,29 +157,25 @@ class MilterClient:
     One milter session. Methods give the milter's answer, None where there is none.
 
     `macros` are the values that the MTA knows, by name as in `{client_addr}` or `i`; a test may
-    change them between events.
+    change them between events. `address` may be a socket that is connected already.
     """
 
     def __init__(
         self,
-        address: str | tuple[str, int],
+        address: str | tuple[str, int] | socket.socket,
         *,
         macros: Mapping[str, str | bytes] | None = None,
         steps: int = ALL_STEPS,
         actions: int = ALL_ACTIONS,
         timeout: float = 10,
     ) -> None:
-        family = socket.AF_UNIX
-        if not isinstance(address, str):
-            family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         self.macros = dict(macros or {})
-        self._socket = socket.socket(family)
+        self._socket = address if isinstance(address, socket.socket) else _connected(address)
         self._timeout = timeout
         self._answers = Answers()
         self._received: list[Answer] = []
         try:
             self._socket.settimeout(timeout)
-            self._socket.connect(address)
             self._socket.sendall(packet(b"O", struct.pack("!III", VERSION, actions, steps)))
             self.negotiated = Negotiated.parse(self._receive().content)
         except BaseException:
@@ -302,6 +298,10 @@ class MilterClient:
             self._received += self._answers.feed(data)
         return self._received.pop(0)
 
+    def cut(self) -> None:
+        """Close the connection without a word."""
+        self._socket.close()
+
     def close(self) -> None:
         """End the session."""
         with self._socket:
@@ -309,6 +309,20 @@ class MilterClient:
                 self._socket.sendall(packet(b"Q"))
             except OSError:
                 return
+
+
+def _connected(address: str | tuple[str, int]) -> socket.socket:
+    if not isinstance(address, str):
+        tcp = socket.create_connection(address, timeout=10)
+        tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return tcp
+    connection = socket.socket(socket.AF_UNIX)
+    try:
+        connection.connect(address)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
 def _octets(value: str | bytes) -> bytes:

@@ -6,7 +6,7 @@ an inherited socket) or `endpoint` (where libmilter listens by itself), `directo
 configuration), `rules` (tables of it, over the lists users and programs), `more` (rules in force
 after a line `reload`), `most` (sessions at once), `socket` (further arguments of MilterServer),
 `broken` (a callback that raises: name and error), `without_fd` (a libmilter that does not know
-`fd:`). Lines on standard input are orders: reload, drain, state; its end ends the process. Each
+`fd:`). Lines on standard input are orders: reload, drain, state, most N; its end ends the process. Each
 answer, each protocol error and each change of the number of sessions is a line of JSON on standard
 output. pymilter's callbacks are the process's and its main loop runs once, so each test of it
 needs a process.
@@ -141,18 +141,24 @@ def spoil(given: dict[str, Any]) -> None:
 
 def obey(order: str, server: MilterServer, service: Service, given: dict[str, Any]) -> object:
     """Do what a line says, and give what to answer."""
-    match order.strip():
-        case "reload":
+    match order.split():
+        case ["reload"]:
             service.policy = policy(given["more"], Path(given["directory"]))
             return None
-        case "drain":
+        case ["drain"]:
             server.drain(lambda: RECORDER.line(idle=True))
             return None
-        case "state":
-            kept = sum(isinstance(each, Session) for each in gc.get_objects())
-            return {"open": server.open_sessions, "older": server.older_sessions, "kept": kept}
-        case unknown:
-            raise ValueError(unknown)
+        case ["state"]:
+            counts = {"open": server.open_sessions, "older": server.older_sessions}
+            objects = gc.get_objects()
+            counts["kept"] = sum(isinstance(each, Session) for each in objects)
+            counts["policies"] = sum(isinstance(each, Policy) for each in objects)
+            return counts
+        case ["most", number]:
+            server.most_sessions = int(number)
+            return None
+        case _:
+            raise ValueError(order)
 
 
 RECORDER = Recorder()
@@ -165,8 +171,13 @@ def main() -> None:
     RECORDER.line(ignoring=True)
     given = json.loads(sys.argv[1])
     spoil(given)
-    rules = policy(given["rules"], Path(given["directory"]))
-    service = Service(rules, RECORDER, RECORDER, Ids(random.getrandbits), Settings(utf8=True))
+    service = Service(
+        policy(given["rules"], Path(given["directory"])),  # kept nowhere else
+        RECORDER,
+        RECORDER,
+        Ids(random.getrandbits),
+        Settings(utf8=True),
+    )
     server = MilterServer(
         service,
         listener=socket.socket(fileno=given["listener"]) if "listener" in given else None,

@@ -8,6 +8,8 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -47,7 +49,9 @@ class RunningMilter:
             specification["endpoint"] = endpoint
         elif own is None:
             own = listen(directory)
+        self.address: str | tuple[str, int] = self.path
         if own is not None:
+            self.address = own.getsockname()
             specification["listener"] = own.fileno()
         self.process = subprocess.Popen(
             [sys.executable, str(_PROGRAM), json.dumps(specification)],
@@ -63,6 +67,7 @@ class RunningMilter:
             own.close()
         self.errors: list[str] = []
         self.connections: list[int] = []
+        self._told: Counter[str] = Counter()
         self._lines: queue.Queue[dict[str, Any]] = queue.Queue()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -104,7 +109,7 @@ class RunningMilter:
             name if len(name) == 1 else f"{{{name}}}": text
             for name, text in {"v": "Postfix 3.7.11", **always, **macros}.items()
         }
-        return MilterClient(self.path, macros=named)
+        return MilterClient(self.address, macros=named)
 
     def order(self, order: str) -> Any:
         """Have it reload, drain or tell its state; give what it answers."""
@@ -112,6 +117,11 @@ class RunningMilter:
         self.process.stdin.write(f"{order}\n")
         self.process.stdin.flush()
         return self.until("done")["answer"]
+
+    def told(self, key: str) -> int:
+        """Count the lines with a key that it has written until now."""
+        self.order("state")
+        return self._told[key]
 
     def until(self, key: str) -> dict[str, Any]:
         """Read on to the line that has a key, and give it."""
@@ -152,6 +162,11 @@ class RunningMilter:
         self.connections += [line["connections"]] if "connections" in line else []
         return []
 
+    @property
+    def begun(self) -> int:
+        """How many sessions have begun, as far as its lines have been read."""
+        return sum(now > before for before, now in pairwise([0, *self.connections]))
+
     def descriptors(self) -> int:
         """Count the process's open files."""
         return len(list(Path(f"/proc/{self.process.pid}/fd").iterdir()))
@@ -159,5 +174,7 @@ class RunningMilter:
     def _read(self) -> None:
         assert self.process.stdout is not None
         for line in self.process.stdout:
-            self._lines.put(json.loads(line))
+            fields = json.loads(line)
+            self._told.update(fields.keys())
+            self._lines.put(fields)
         self._lines.put({})
