@@ -14,8 +14,8 @@ from typing import Final
 from policyd.lists.entries import Network
 from policyd.lists.keys import Trie
 
-_FEW: Final = 16
-"""Networks up to which comparing takes no longer than a trie, whose least size is 4 KiB."""
+_FEW: Final = 8
+"""Networks up to which comparing takes no longer than a trie, which is never below 4 KiB."""
 
 _BITS: Final = tuple(format(octet, "08b").encode() for octet in range(256))
 _FIRST: Final = tuple(b"4" + bits for bits in _BITS)
