@@ -9,7 +9,6 @@ socket, it answers with what building.py expects.
 import contextlib
 import os
 import pickle
-import signal
 import socket
 import sys
 from pathlib import Path
@@ -24,6 +23,7 @@ from policyd.serve.building import Build, Building, Built, ListReading, Reread
 from policyd.serve.channel import Channel
 from policyd.serve.memory import kept
 from policyd.serve.milter import takes_descriptors
+from policyd.serve.spawn import ignore_signals
 from policyd.service import series_of
 
 _POLITE: Final = 10
@@ -32,8 +32,7 @@ _POLITE: Final = 10
 
 def main() -> None:
     """Answer one request on the control socket whose number is the first argument."""
-    for number in (signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)  # the supervisor's, who ends us with SIGKILL
+    ignore_signals()  # the supervisor's, who ends us with SIGKILL
     end = socket.socket(fileno=int(sys.argv[1]))
     channel: Channel[Build | Reread] = Channel(end, Build | Reread)
     end.setblocking(True)

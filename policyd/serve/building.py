@@ -2,8 +2,6 @@
 
 import asyncio
 import pickle
-import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +16,7 @@ from policyd.lists.source import Fault, ListSource
 from policyd.observe.series import Series
 from policyd.serve.channel import Channel, pair
 from policyd.serve.memory import let_go, octets_of
+from policyd.serve.spawn import start_module
 
 BUILD_WITHIN: Final = 300.0
 """Seconds; lists of ten million entries take a tenth of it."""
@@ -141,15 +140,6 @@ async def _ask(request: Build | Reread) -> tuple[Built, list[int]]:
     if found is None:
         raise BuildError(f"the builder ended without an answer, {_ending(status)}")
     return found
-
-
-def start_module(module: str, control: int) -> subprocess.Popen[bytes]:
-    """Start a module of ours as a process that knows the number of its control socket."""
-    return subprocess.Popen(  # noqa: S603 -- ourselves
-        [sys.executable, "-P", "-m", module, str(control)],
-        pass_fds=[control],
-        stdin=subprocess.DEVNULL,
-    )
 
 
 def _ending(status: int) -> str:

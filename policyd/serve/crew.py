@@ -14,7 +14,6 @@ from collections.abc import Callable, Coroutine, Iterator, Sequence
 from enum import StrEnum
 from typing import Final
 
-from policyd.serve.building import start_module
 from policyd.serve.channel import Channel, pair
 from policyd.serve.memory import let_go
 from policyd.serve.messages import (
@@ -30,6 +29,7 @@ from policyd.serve.messages import (
     Uses,
 )
 from policyd.serve.pulse import INTERVAL, Pulse, new_memory
+from policyd.serve.spawn import start_module
 from policyd.smtp.stage import FrontEnd
 
 HUNG_AFTER: Final = 5.0

@@ -13,7 +13,6 @@ import gc
 import os
 import pickle
 import random
-import signal
 import socket
 import sys
 import time
@@ -48,6 +47,7 @@ from policyd.serve.messages import (
 )
 from policyd.serve.milter import MilterServer
 from policyd.serve.pulse import INTERVAL, Pulse
+from policyd.serve.spawn import ignore_signals
 from policyd.service import Ids, Service
 from policyd.smtp.stage import FrontEnd
 
@@ -251,8 +251,7 @@ async def _work(end: socket.socket) -> None:
 
 def main() -> None:
     """Work on the control socket whose number is the first argument."""
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
+    ignore_signals()
     end = socket.socket(fileno=int(sys.argv[1]))
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_work(end))
