@@ -12,7 +12,7 @@ TESTED_WITH := prometheus procps
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .NOTPARALLEL:
-.PHONY: help .venv demo test lint bench fuzz docs lock clean debian-venv debian-demo debian-test
+.PHONY: help .venv demo test lint bench campaign fuzz docs lock clean debian-venv debian-demo debian-test
 
 help:
 	@sed -n '/^[a-z.]*:.*## /s/:.*## /\t/p' Makefile | expand -t 12
@@ -32,6 +32,9 @@ lint: .venv ## ruff and mypy
 
 bench: .venv ## measure policyd beside servers that decide nothing (QUICK=1: in seconds)
 	@$(BIN)/python bench/run.py $(if $(QUICK),--quick,--write)
+
+campaign: debian-demo .venv ## reload, kill and stop policyd under load (an hour; QUICK=1: seconds)
+	@$(BIN)/python -m tools.campaign $(if $(QUICK),--quick,--write)
 
 fuzz: .venv ## property tests with many more examples
 	@$(BIN)/python -m pytest -m hypothesis --hypothesis-profile=fuzz $(PYTEST)

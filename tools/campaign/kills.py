@@ -35,7 +35,7 @@ class Size:
 
 
 FULL: Final = Size()
-QUICK: Final = Size(kills=2, freezes=1, pause=(0.5, 1.0))
+QUICK: Final = Size(kills=1, freezes=1, pause=(0.5, 1.0))
 
 
 def run(size: Size) -> Kills:

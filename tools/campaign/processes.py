@@ -9,6 +9,7 @@ from typing import Final
 
 _PROC: Final = Path("/proc")
 _ESTABLISHED: Final = "01"  # net/tcp_states.h
+_CONNECTED: Final = "03"  # linux/net.h: SS_CONNECTED, as /proc/net/unix writes it
 
 
 def workers(supervisor: int) -> list[int]:
@@ -33,14 +34,23 @@ def resident_mb(pid: int) -> float:
     return int(fields[21]) * os.sysconf("SC_PAGESIZE") / 1e6 if fields else 0.0
 
 
-def descriptors(pid: int) -> int:
-    """Give how many file descriptors it has open."""
-    return sum(1 for _ in (_PROC / str(pid) / "fd").iterdir())
+def descriptors(pid: int, port: int, path: str) -> int:
+    """Give how many file descriptors it has open but connections to that port and that socket."""
+    opened = sum(1 for _ in (_PROC / str(pid) / "fd").iterdir())
+    owned = _sockets(pid)
+    unix = map(str.split, (_PROC / "net" / "unix").read_text().splitlines()[1:])
+    sessions = sum(
+        fields[-1] == path and fields[5] == _CONNECTED and fields[6] in owned for fields in unix
+    )
+    return opened - len(_clients(owned, port)) - sessions
 
 
 def peers(pid: int, port: int) -> set[int]:
     """Give the ports of the clients whose TCP connections to `port` on loopback it serves."""
-    owned = _sockets(pid)
+    return _clients(_sockets(pid), port)
+
+
+def _clients(owned: set[str], port: int) -> set[int]:
     here = f"{struct.unpack('=I', socket.inet_aton('127.0.0.1'))[0]:08X}:{port:04X}"
     return {
         int(fields[2].partition(":")[2], 16)

@@ -239,9 +239,9 @@ def _stop(result: Stop) -> str:
         [
             "## Stops\n\n`python -m tools.campaign stop --write`",
             (
-                f"{result.stops} stops by SIGTERM, each with {result.sessions // result.stops} milter"
-                " sessions from just negotiated to all but ended, as many policy requests on their"
-                " way, and mails in progress through Postfix; all go on step by step."
+                f"Stops by SIGTERM: {result.stops}, each with {result.sessions // result.stops}"
+                " milter sessions from just negotiated to all but ended, as many policy requests on"
+                " their way, and mails in progress through Postfix; all go on step by step."
                 f" {_bars(list(result.bars()))}"
             ),
             table(

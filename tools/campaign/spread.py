@@ -25,17 +25,18 @@ _SETTLE_LIMIT: Final = 5.0
 class Size:
     """How long it takes."""
 
+    workers: tuple[int, ...] = (2, 4)
     rounds: int = 5
     seconds: float = 3.0
 
 
 FULL: Final = Size()
-QUICK: Final = Size(rounds=1, seconds=0.3)
+QUICK: Final = Size(workers=(2,), rounds=1, seconds=0.3)
 
 
 def run(size: Size) -> Shares:
     """Look at the spread over two and four workers, then at the throughput of one and two."""
-    spreads = [spread for workers in (2, 4) for spread in _spreads(workers)]
+    spreads = [spread for workers in size.workers for spread in _spreads(workers)]
     return Shares(tuple(spreads), tuple(_throughput(size, (1, 2))))
 
 

@@ -26,7 +26,7 @@ MAILS_OPEN: Final = 10
 PACE: Final = 0.1
 """Seconds between two steps of those that go on after the stop began."""
 _DRAIN: Final = 30
-_SHORT_DRAIN: Final = 2
+_SHORT_DRAIN: Final = 1
 _EXAMPLES: Final = 5
 
 

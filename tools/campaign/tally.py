@@ -12,6 +12,8 @@ from tools.campaign.waits import Slow, Waits
 
 EXAMPLES: Final = 5
 """Wrong answers that are kept word by word, and slow ones that are."""
+STALL: Final = 0.5
+"""Seconds: of the long waits that end within the same half second, the longest is kept."""
 
 
 @dataclass(frozen=True)
@@ -56,17 +58,15 @@ class Tally:
         self._answers: Counter[str] = Counter()
         self._unanswered: Counter[str] = Counter()
         self._waits = array("d")
-        self._slowest: list[tuple[float, float]] = []
-        self._slow = 0.0
+        self._stalls: dict[int, tuple[float, float]] = {}
 
     def waited(self, begun: float, ended: float) -> None:
-        """Keep a wait."""
+        """Keep a wait; one that holds up many connections at once is one stall."""
         wait = ended - begun
         self._waits.append(wait)
-        if wait > self._slow:
-            self._slowest = sorted([*self._slowest, (wait, begun)], reverse=True)[:EXAMPLES]
-            if len(self._slowest) == EXAMPLES:
-                self._slow = self._slowest[-1][0]
+        moment = int(ended / STALL)
+        if wait > self._stalls.get(moment, (0.0, 0.0))[0]:
+            self._stalls[moment] = wait, begun
 
     def answer(self, kind: Kind, answer: str, oldest: int, newest: int) -> None:
         """Count an answer and check it against the generations that may have given it."""
@@ -92,10 +92,11 @@ class Tally:
             self._examples.append(what)
 
     def slowest(self, lags: "Lags") -> list[Slow]:
-        """Give the longest waits, each with the lag during it."""
+        """Give the longest waits, of each stall one, each with the lag during it."""
+        longest = sorted(self._stalls.values(), reverse=True)[:EXAMPLES]
         return [
             Slow(self.frontend, begun, round(wait * 1000, 1), lags.worst(begun, begun + wait))
-            for wait, begun in self._slowest
+            for wait, begun in longest
         ]
 
     def summed(self) -> Front:
