@@ -28,8 +28,8 @@ _MOST_NAMED: Final = 10
 class Audience(Protocol):
     """Who is told of what was taken: the supervisor."""
 
-    def policy_changed(self) -> None:
-        """Have every worker decide by what is in force now."""
+    async def policy_changed(self) -> None:
+        """Have every worker decide by what is in force now; over when all do."""
 
     def list_changed(self, name: str, descriptors: list[int]) -> None:
         """Have every worker use a list as it is now."""
@@ -105,13 +105,13 @@ class Reloads:
                 "restart",
                 tuple(f"{key} changes only with a restart of policyd" for key in fixed),
             )
-        return self._take(started, product)
+        return await self._take(started, product)
 
-    def _take(self, started: float, product: Product) -> Outcome:
+    async def _take(self, started: float, product: Product) -> Outcome:
         before = self.supply
         self.supply = Supply(before.generation + 1, product, self._board)
         self._watcher = _watcher(self.supply)
-        self._audience.policy_changed()
+        await self._audience.policy_changed()
         before.close()
         outline = self.supply.outline
         changes = difference(before.outline, outline)

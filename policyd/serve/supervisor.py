@@ -308,13 +308,19 @@ class Supervisor:
             self._stop.reload.clear()
             await self._reloads.ask()
 
-    def policy_changed(self) -> None:
-        """Have every worker decide by what is in force now."""
+    async def policy_changed(self) -> None:
+        """
+        Have every worker decide by what is in force now, and wait until those that serve do.
+
+        One that hangs is waited for until it is replaced.
+        """
         supply = self._reloads.supply
         self._config = supply.outline.config
         self._metrics.move(supply.layout, self._own_row(supply.layout))
         self._bound()
         self._crew.take()
+        newest = supply.generation
+        await self._crew.until(lambda: all(each.newest >= newest for each in self._crew.serving))
 
     def list_changed(self, name: str, descriptors: list[int]) -> None:
         """Have every worker use a list as it is now."""
