@@ -4,12 +4,12 @@ A process with a milter and the real service, for tests: rules in, what was coun
 `python milter_process.py SPECIFICATION`, where SPECIFICATION is JSON: `listener` (the descriptor of
 an inherited socket) or `endpoint` (where libmilter listens by itself), `directory` (for the
 configuration), `rules` (tables of it, over the lists users and programs), `more` (rules in force
-after a line `reload`), `most` (sessions at once), `socket` (further arguments of MilterServer),
+after the order `reload`), `most` (sessions at once), `socket` (further arguments of MilterServer),
 `broken` (a callback that raises: name and error), `without_fd` (a libmilter that does not know
-`fd:`). Lines on standard input are orders: reload, drain, state, most N; its end ends the process. Each
-answer, each protocol error and each change of the number of sessions is a line of JSON on standard
-output. pymilter's callbacks are the process's and its main loop runs once, so each test of it
-needs a process.
+`fd:`). Lines on standard input are orders: reload, drain, state, most N; its end ends the process.
+Each answer, each protocol error and each change of the number of sessions is a line of JSON on
+standard output. pymilter's callbacks are the process's and its main loop runs once, so each test
+of it needs a process.
 """
 
 import gc

@@ -1,6 +1,7 @@
 """Milters of several processes on one socket: who serves, draining, signals, bounds, counts."""
 
 import contextlib
+import os
 import random
 import signal
 import socket
@@ -105,6 +106,7 @@ class TestSeveralProcesses:
     ) -> None:
         shared.setblocking(True)
         milters = [start(listener=shared) for _ in range(3)]
+        assert not os.get_blocking(shared.fileno())  # it is the same open file in all
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(lambda _: session(milters[0]), range(300)))
         for milter in milters[:2]:
@@ -159,6 +161,8 @@ class TestDrain:
         milter.until("idle")
         time.sleep(0.3)
         assert milter.told("idle") == 1
+        milter.order("drain")
+        milter.until("idle")
 
     def test_who_has_connected_and_not_yet_negotiated_is_waited_for(self, start: Start) -> None:
         milter = start()

@@ -51,6 +51,8 @@ class Listening:
 
     def take_away(self) -> None:
         """Have libmilter accept no more; connections that wait are left to other processes."""
+        if self._dead.fileno() < 0:
+            return  # it has the dead socket already
         with self._dead:
             self._dead.listen(0)
             os.dup2(self._dead.fileno(), self._descriptor, inheritable=False)

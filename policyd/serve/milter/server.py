@@ -61,7 +61,7 @@ def _nothing(*_: object) -> None:
 
 
 class MilterServer:
-    """The milter of a service: start() once, drain() once, then the process is to end."""
+    """The milter of a service: start() once, drain(), and when it is idle the process may end."""
 
     _started = False
 
@@ -119,7 +119,7 @@ class MilterServer:
         Take no more sessions; `idle` is called, on a thread of its own, when the last has ended.
 
         Sessions that are open go on to their end. Connections that libmilter has not accepted yet
-        are left to the other processes that listen.
+        are left to the other processes that listen. Draining again only waits again.
         """
         self._listening.take_away()
         self._start_thread("milter-drain", lambda: self._wait(idle))
