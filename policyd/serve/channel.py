@@ -47,10 +47,14 @@ class Channel(Generic[T]):
     # sending
 
     def offer(self, message: msgspec.Struct, descriptors: Sequence[int]) -> bool:
-        """Send at once, or not at all if there is no room now."""
+        """Send at once, or not at all if there is no room now, or nobody at the other end."""
         if self.closed or self._waiting:
             return False
-        return self._send(self._encoder.encode(message), descriptors)
+        try:
+            self._send(self._encoder.encode(message), descriptors)
+        except OSError:
+            return False
+        return True
 
     def post(self, message: msgspec.Struct, descriptors: Sequence[int] = ()) -> None:
         """Send as soon as there is room; the descriptors stay the caller's."""
@@ -62,7 +66,7 @@ class Channel(Generic[T]):
         self._queue(self._encoder.encode(message), descriptors[ahead * MOST_DESCRIPTORS :])
 
     def _queue(self, octets: bytes, descriptors: Sequence[int]) -> None:
-        if not self._waiting and self._send(octets, descriptors):
+        if not self._waiting and self._sent(octets, descriptors):
             return
         if not self._waiting:
             asyncio.get_running_loop().add_writer(self._socket.fileno(), self._go_on)
@@ -71,24 +75,27 @@ class Channel(Generic[T]):
     def _go_on(self) -> None:
         while self._waiting and not self.closed:
             octets, descriptors = self._waiting[0]
-            if not self._send(octets, descriptors):
+            if not self._sent(octets, descriptors):
                 return
             self._waiting.popleft()
             let_go(descriptors)
         if not self.closed:
             asyncio.get_running_loop().remove_writer(self._socket.fileno())
 
-    def _send(self, octets: bytes, descriptors: Sequence[int]) -> bool:
+    def _sent(self, octets: bytes, descriptors: Sequence[int]) -> bool:
         try:
-            if descriptors:
-                socket.send_fds(self._socket, [octets], list(descriptors), socket.MSG_NOSIGNAL)
-            else:
-                self._socket.send(octets, socket.MSG_NOSIGNAL)
+            self._send(octets, descriptors)
         except BlockingIOError:
             return False
         except OSError:  # the other end is gone, which listen() tells
             return True
         return True
+
+    def _send(self, octets: bytes, descriptors: Sequence[int]) -> None:
+        if descriptors:
+            socket.send_fds(self._socket, [octets], list(descriptors), socket.MSG_NOSIGNAL)
+        else:
+            self._socket.send(octets, socket.MSG_NOSIGNAL)
 
     # receiving
 

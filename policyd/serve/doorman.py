@@ -20,6 +20,8 @@ _AT_ONCE: Final = 64
 """Connections accepted before others have their turn."""
 _REST: Final = 0.5
 """Seconds without accepting when this process has no descriptor or memory left."""
+_AGAIN: Final = 0.05
+"""Seconds until a connection that nobody could take is offered again."""
 _EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
@@ -28,8 +30,8 @@ class Doorman:
     Accepts on listening sockets, which stay the caller's, while it is open.
 
     `pass_on` takes a connection, which is closed here afterwards, or says that nobody can now:
-    then what comes waits in the kernel until resume(). `held` gives how many are open. `refused`
-    is told of those that are turned away.
+    then it is offered again after moments, and what comes meanwhile waits in the kernel. `held`
+    gives how many are open. `refused` is told of those that are turned away.
     """
 
     def __init__(
@@ -46,6 +48,7 @@ class Doorman:
         self._refused = refused
         self._kept: socket.socket | None = None
         self._open = self._dismissed = False
+        self._timer: asyncio.TimerHandle | None = None
         self.most = 0
         self.allowed: NamedList | None = None
 
@@ -58,7 +61,10 @@ class Doorman:
                 loop.add_reader(listener.socket.fileno(), self._accept, listener)
 
     def close(self) -> None:
-        """Accept no more; what waits in the kernel goes on waiting."""
+        """Accept no more until resume(); what waits in the kernel goes on waiting."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         if self._open:
             self._open = False
             loop = asyncio.get_running_loop()
@@ -77,6 +83,7 @@ class Doorman:
         self._dismissed = True
         if self._kept is not None:
             self._kept.close()
+            self._kept = None
 
     def _accept(self, listener: Listener) -> None:
         for _ in range(_AT_ONCE):
@@ -87,8 +94,7 @@ class Doorman:
             except OSError as error:
                 if error.errno in _EXHAUSTED:
                     self._refused(Reason.TOO_MANY, str(error.strerror))
-                    self.close()
-                    asyncio.get_running_loop().call_later(_REST, self.open)
+                    self._pause(_REST)
                     return
                 continue  # this one was gone before it was taken (accept(2))
             if self._turned_away(connection, address):
@@ -114,5 +120,9 @@ class Doorman:
             connection.close()
             return True
         self._kept = connection
-        self.close()
+        self._pause(_AGAIN)
         return False
+
+    def _pause(self, seconds: float) -> None:
+        self.close()
+        self._timer = asyncio.get_running_loop().call_later(seconds, self.resume)

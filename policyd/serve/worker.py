@@ -28,6 +28,7 @@ from policyd.lists.parcel import unpack as unpack_list
 from policyd.observe.log import Format, Log, capture_logging, open_log
 from policyd.observe.metrics import Metrics
 from policyd.observe.series import map_row
+from policyd.protocol.delegation import Reason
 from policyd.rules.parcel import unpack as unpack_policy
 from policyd.rules.policy import Policy
 from policyd.serve.channel import Channel
@@ -104,8 +105,7 @@ class Worker:
     def _obey(self, message: ToWorker, descriptors: list[int]) -> None:
         match message:
             case Connection():
-                connection = socket.socket(fileno=descriptors.pop())
-                self._delegation.adopt(connection)
+                self._adopt(descriptors)
             case Begin():
                 self._begin(message, descriptors)
             case Take():
@@ -116,6 +116,16 @@ class Worker:
                 self._drain()
             case Finish():
                 self._finish.set()
+
+    def _adopt(self, descriptors: list[int]) -> None:
+        if descriptors:
+            self._delegation.adopt(socket.socket(fileno=descriptors.pop()))
+        else:  # the kernel closed it: as many are open here as may be (unix(7), MSG_CTRUNC)
+            self._pulse.count_closed()
+            assert self._service is not None
+            self._service.protocol_error(
+                FrontEnd.POLICY, Reason.TOO_MANY, detail="no descriptor is left"
+            )
 
     # the beginning
 

@@ -158,7 +158,7 @@ def test_sending_to_nobody_is_no_error(play: Play) -> None:
         ends.there.close()
         ends.here.post(Other())
         ends.here.post(Other(), [0])
-        assert ends.here.offer(Other(), [])
+        assert not ends.here.offer(Other(), [0])
 
     play(scene)
 

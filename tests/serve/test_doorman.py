@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import resource
 import socket
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -59,7 +59,7 @@ Play = Callable[..., None]
 
 
 @pytest.fixture(params=[asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
-def play(request: pytest.FixtureRequest) -> Iterator[Play]:
+def play(request: pytest.FixtureRequest) -> Play:
     def run(scene: Callable[[Hall], Awaitable[None]], endpoint: str = "inet:127.0.0.1:0") -> None:
         async def main() -> None:
             hall = Hall(endpoint)
@@ -120,7 +120,36 @@ def test_while_nobody_can_take_them_connections_are_kept_and_none_is_lost(play: 
             assert not hall.inside
             hall.full = False
             hall.doorman.resume()
+            assert len(hall.inside) == 1
             await hall.until(lambda: len(hall.inside) == 100)
+
+    play(scene)
+
+
+def test_who_could_not_be_taken_is_offered_again_without_a_word(play: Play) -> None:
+    async def scene(hall: Hall) -> None:
+        hall.full = True
+        hall.doorman.open()
+        with hall.visit(), hall.visit():
+            await asyncio.sleep(0.1)
+            hall.full = False
+            await hall.until(lambda: len(hall.inside) == 2)
+
+    play(scene)
+
+
+def test_a_doorman_that_was_closed_meanwhile_does_not_open_by_itself(play: Play) -> None:
+    async def scene(hall: Hall) -> None:
+        hall.full = True
+        hall.doorman.open()
+        with hall.visit():
+            await asyncio.sleep(0.02)
+            hall.doorman.close()
+            hall.full = False
+            await asyncio.sleep(0.2)
+            assert not hall.inside
+            hall.doorman.resume()
+            await hall.until(lambda: len(hall.inside) == 1)
 
     play(scene)
 
