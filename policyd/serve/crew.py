@@ -6,7 +6,6 @@ goes on. One that dies right after it began to serve, or before, is replaced mor
 """
 
 import asyncio
-import contextlib
 import socket
 import subprocess
 import time
@@ -47,6 +46,8 @@ _SHORT_LIFE: Final = 1.0
 """Seconds of serving; who dies earlier is replaced more slowly each time."""
 _FIRST_DELAY: Final = 0.1
 _LONGEST_DELAY: Final = 10.0
+_DOUBLINGS: Final = 10
+"""As many as count; a power of more than a day's short lives is no number any more."""
 
 
 class State(StrEnum):
@@ -209,17 +210,22 @@ class Crew:
         for worker in self:
             worker.channel.post(Drain())
 
-    async def stop(self, seconds: float) -> None:
-        """After drain(), have all finish and end; who has not within `seconds` is killed."""
+    def finish(self) -> None:
+        """After drain(), have all finish the answers under way, and end."""
         for worker in self:
             worker.channel.post(Finish())
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self.until(lambda: not self._workers)
+
+    @property
+    def ended(self) -> bool:
+        """Whether no worker is left."""
+        return not self._workers
+
+    async def end(self) -> None:
+        """After finish(), kill those that have not ended."""
         for worker in self:
             self._tell("error", "worker.killed", worker=worker.number, reason="it did not end")
             worker.kill(Why.HUNG)
-        await self.until(lambda: not self._workers)
+        await self.until(lambda: self.ended)
         for task in self._tasks:
             task.cancel()
 
@@ -297,7 +303,7 @@ class Crew:
 
     def _start_later(self, number: int) -> None:
         lives = self._short_lives[number] = self._short_lives.get(number, 0) + 1
-        delay = min(_FIRST_DELAY * 2 ** (lives - 1), _LONGEST_DELAY)
+        delay = min(_FIRST_DELAY * 2.0 ** min(lives - 1, _DOUBLINGS), _LONGEST_DELAY)
         self._task(self._start_after(number, delay))
 
     async def _start_after(self, number: int, delay: float) -> None:

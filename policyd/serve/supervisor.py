@@ -17,7 +17,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -42,6 +42,7 @@ from policyd.serve.http import HttpListener
 from policyd.serve.messages import Begin, Take
 from policyd.serve.reload import Reloads
 from policyd.serve.sockets import Listener, open_listeners, parse_endpoint
+from policyd.serve.spawn import SUPERVISORS
 from policyd.serve.supply import Supply, allowed
 from policyd.smtp.stage import FrontEnd, Stage
 
@@ -54,6 +55,8 @@ SOFTWARE: Final = 70
 
 FINISH_WITHIN: Final = 25.0
 """Seconds that workers have for the answers under way and the last lines of the log."""
+HURRY_WITHIN: Final = 1.0
+"""The same after a second signal."""
 LAST_LINES: Final = 2.0
 """Seconds that the log's last lines may take."""
 UNASKED_AFTER: Final = 900.0
@@ -63,7 +66,10 @@ UNASKED_AFTER: Final = 900.0
 def serve(path: Path) -> int:
     """Serve a configuration until a signal; the exit status (see the constants), 0 for a stop."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_serve(path))
+        status = runner.run(_serve(path))
+        # all is done: a signal is late, and the loop takes its handlers along when it closes
+        signal.pthread_sigmask(signal.SIG_BLOCK, SUPERVISORS)
+    return status
 
 
 async def _serve(path: Path) -> int:
@@ -340,20 +346,26 @@ class Supervisor:
         # who connects to the milter from now on is to be told at once that there is none
         _close(self._milter_listeners)
         self._crew.drain()
-        await self._drained()
+        await self._until(
+            lambda: all(each.drained for each in self._crew.serving),
+            self._config.server.drain_timeout,
+            self._stop.second,
+        )
         self._doorman.dismiss()
         _close(self._policy_listeners)
-        await self._crew.stop(FINISH_WITHIN)
+        self._crew.finish()
+        await self._until(lambda: self._crew.ended, FINISH_WITHIN, self._stop.second)
+        await self._until(lambda: self._crew.ended, HURRY_WITHIN)
+        await self._crew.end()
 
-    async def _drained(self) -> None:
-        """Wait for the milter sessions' end, for as long as the configuration and signals allow."""
-        drained = self._crew.until(lambda: all(each.drained for each in self._crew.serving))
-        waits = [asyncio.ensure_future(each) for each in (drained, self._stop.second.wait())]
-        await asyncio.wait(
-            waits,
-            timeout=self._config.server.drain_timeout,
-            return_when=asyncio.FIRST_COMPLETED,
-        )
+    async def _until(
+        self, true: Callable[[], bool], seconds: float, hurry: asyncio.Event | None = None
+    ) -> None:
+        """Wait for something that is true of workers, so long at most, or until there is hurry."""
+        waits: list[asyncio.Future[Any]] = [asyncio.ensure_future(self._crew.until(true))]
+        if hurry is not None:
+            waits.append(asyncio.ensure_future(hurry.wait()))
+        await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         for wait in waits:
             wait.cancel()
 
