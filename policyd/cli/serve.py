@@ -18,8 +18,10 @@ def serve(config: Path) -> None:
     served: they are printed as by `policyd check`, and the exit status is 78; it is 69 where
     something to listen on is taken.
     """
-    # nothing has been read yet, so a reload asked for from here on has nothing to do
+    # nothing has been read yet, so a reload asked for from here on has nothing to do, and a stop
+    # is an end without a word
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     from policyd.serve.supervisor import serve as run  # noqa: PLC0415 -- what serves loads last
 
     raise SystemExit(run(config))

@@ -123,10 +123,14 @@ async def _ask(request: Build | Reread) -> tuple[Built, list[int]]:
     channel: Channel[Built] = Channel(ours, Built)
     answer: asyncio.Future[tuple[Built, list[int]] | None]
     answer = asyncio.get_running_loop().create_future()
-    channel.listen(
-        lambda built, descriptors: answer.set_result((built, descriptors)),
-        lambda: None if answer.done() else answer.set_result(None),
-    )
+
+    def answered(built: Built, descriptors: list[int]) -> None:
+        if answer.done():  # nobody waits any more
+            let_go(descriptors)
+        else:
+            answer.set_result((built, descriptors))
+
+    channel.listen(answered, lambda: None if answer.done() else answer.set_result(None))
     try:
         channel.post(request)
         async with asyncio.timeout(BUILD_WITHIN):
