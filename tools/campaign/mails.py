@@ -16,7 +16,7 @@ from typing import Final
 from tools.campaign import policy
 from tools.campaign.policy import DOMAIN, PASSED, Kind
 from tools.campaign.waits import Waits
-from tools.smtp_dialogue import Reply, SmtpDialogue
+from tools.smtp_dialogue import DialogueError, Reply, SmtpDialogue
 
 GENERATION: Final = 1
 ASKED_AGAIN: Final = 0.9
@@ -135,6 +135,12 @@ class MailTally:
                 self.wrong += 1
                 self.examples.append(f"{mail.expected} expected:\n{dialogue.show()}")
 
+    def failed(self, error: Exception) -> None:
+        """Take a mail that got no reply at all."""
+        with self._lock:
+            self.wrong += 1
+            self.examples.append(f"{type(error).__name__}: {error}")
+
     def summed_waits(self) -> Waits:
         """Sum up the time of each mail, from its MAIL to its last answer."""
         return Waits.of(self.waits)
@@ -171,12 +177,17 @@ class Client:
     def run(self, ended: Callable[[], bool]) -> None:
         """Send mails until it has ended."""
         while not ended():
-            with self._session() as dialogue:
-                for mail in itertools.islice(self._mails, _SESSION):
-                    if not self._send(dialogue, mail):
-                        break
-                    time.sleep(self._between)
-                dialogue.close()
+            try:
+                self._some_mails()
+            except (DialogueError, OSError) as error:
+                self._tally.failed(error)
+
+    def _some_mails(self) -> None:
+        with self._session() as dialogue:
+            for mail in itertools.islice(self._mails, _SESSION):
+                if not self._send(dialogue, mail):
+                    break
+                time.sleep(self._between)
 
     def _session(self) -> SmtpDialogue:
         self._begun = time.monotonic()

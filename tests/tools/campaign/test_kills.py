@@ -89,6 +89,12 @@ class TestReceived:
         assert tally.received == tally.uncertain == Counter({("milter", "550 5.1.1"): 1})
 
 
+def test_a_mail_that_gets_no_reply_is_answered_otherwise() -> None:
+    tally = MailTally()
+    tally.failed(TimeoutError("timed out"))
+    assert (tally.wrong, tally.examples) == (1, ["TimeoutError: timed out"])
+
+
 @pytest.mark.parametrize(
     ("received", "uncertain", "counted", "agrees"),
     [(5, 0, 5, True), (5, 0, 4, False), (5, 0, 6, False), (5, 2, 7, True), (5, 2, 8, False)],
