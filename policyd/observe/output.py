@@ -44,7 +44,7 @@ def open_output(descriptor: int) -> Output:
                     os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC,
                 )
             )
-        return _Polled(os.dup(descriptor))
+        return (_Spliced if stat.S_ISFIFO(mode) else _Polled)(os.dup(descriptor))
     # A regular file has no O_NONBLOCK, and its offset has to stay shared, or two writers of
     # `2>file` overwrite each other.
     return _Plain(os.dup(descriptor))
@@ -66,8 +66,34 @@ class _Plain:
         os.close(self._descriptor)
 
 
+class _Spliced(_Plain):
+    """
+    A blocking pipe: what is written is moved there from a pipe of our own.
+
+    splice(2) can be told not to wait, where write(2) on a pipe that had room a moment ago waits
+    if another process has taken it meanwhile. One page is moved whole or not at all.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        super().__init__(descriptor)
+        self._taken, self._given = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+
+    def write(self, data: bytes, /) -> int:
+        written = os.write(self._given, data[:MOST_OCTETS])
+        try:
+            return os.splice(self._taken, self.fileno(), written, flags=os.SPLICE_F_NONBLOCK)
+        except OSError:
+            os.read(self._taken, written)
+            raise
+
+    def close(self) -> None:
+        super().close()
+        os.close(self._taken)
+        os.close(self._given)
+
+
 class _Polled(_Plain):
-    """A blocking descriptor, written only when it has room for MOST_OCTETS."""
+    """Another user's terminal, written when it has some room: stopped (^S) it can be waited for."""
 
     def __init__(self, descriptor: int) -> None:
         super().__init__(descriptor)

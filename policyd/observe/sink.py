@@ -8,6 +8,7 @@ are written at once, with a bounded wait.
 
 import asyncio
 import contextlib
+import errno
 import select
 import threading
 import time
@@ -23,6 +24,7 @@ MOST_BUFFERED: Final = 4 * 1024 * 1024
 
 _WRITES_A_TURN: Final = 16
 """As much as a pipe holds by default (64 KiB): a turn that answers many writes as many lines."""
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _START_UP_WAIT: Final = 0.1
 """Seconds that a line waits for room before the loop runs."""
 
@@ -207,7 +209,9 @@ class Sink:
             written = output.write(self._pending)
         except BlockingIOError:
             return False
-        except OSError:  # the disk is full, or nobody can read any more
+        except OSError as error:  # the disk is full, or nobody can read any more
+            # When it is full, it may be another process's line that was cut short.
+            self._torn |= error.errno in _FULL
             lost = self._unwritten()
             with self._lock:
                 self._lost += lost

@@ -5,6 +5,7 @@ import contextlib
 import os
 import pty
 import re
+import select
 import socket
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from policyd.observe.output import MOST_OCTETS
+from policyd.observe.output import MOST_OCTETS, Output, open_output
 from policyd.observe.sink import Sink
 
 
@@ -279,6 +280,65 @@ def test_a_blocking_pipe_that_cannot_be_opened_again_is_written_only_when_it_has
     asyncio.run(main())
 
 
+def test_whose_room_another_takes_at_the_same_moment_does_not_wait(
+    pipe: Pipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As workers do that share a standard error which none of them may open again."""
+
+    def refused(*_: object) -> int:
+        raise PermissionError
+
+    writers = 4
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "open", refused)
+        outputs = [open_output(pipe.writer) for _ in range(writers)]
+    together = threading.Barrier(writers)
+    outcomes: list[int] = []
+
+    def write(output: Output) -> None:
+        together.wait()
+        try:
+            outcomes.append(output.write(line(1, MOST_OCTETS)))
+        except BlockingIOError:
+            outcomes.append(0)
+
+    for _ in range(500):
+        outcomes.clear()
+        while select.select([], [pipe.writer], [], 0)[1]:
+            os.write(pipe.writer, line(0, MOST_OCTETS))
+        os.read(pipe.reader, MOST_OCTETS)  # room for one
+        threads = [threading.Thread(target=write, args=[output]) for output in outputs]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(2)
+        waited = any(thread.is_alive() for thread in threads)
+        read = pipe.read()  # also lets those go that wait
+        for thread in threads:
+            thread.join()
+        assert not waited
+        assert sorted(outcomes) == [0, 0, 0, MOST_OCTETS]
+        assert numbers(read)[-1] == 1
+    for output in outputs:
+        output.close()
+
+
+def test_a_pipe_of_another_user_that_nobody_reads_any_more_is_an_error_each_time(
+    pipe: Pipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> int:
+        raise PermissionError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "open", refused)
+        output = open_output(pipe.writer)
+    os.close(pipe.reader)
+    for _ in range(40):  # more than a pipe holds, if what was not moved stayed behind
+        with pytest.raises(BrokenPipeError):
+            output.write(line(1, MOST_OCTETS))
+    output.close()
+
+
 def test_a_full_disk_costs_lines_and_is_counted() -> None:
     lost: list[int] = []
 
@@ -311,14 +371,39 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM
 sink.write(b"d" * 99 + b"\\n")
 print(sum(lost))
 """
-    log = tmp_path / "log"
+    lines, told = left_by(program, tmp_path / "log")
+    assert lines == [b"a" * 99, b"b" * 50, b"d" * 99, b""]
+    assert told == b"2\n"
+
+
+def test_after_another_writer_s_torn_line_the_next_starts_anew(tmp_path: Path) -> None:
+    program = """
+import resource, signal, sys
+from policyd.observe.sink import Sink
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+lost = []
+one, other = Sink(2, lost.append), Sink(2, lost.append)
+resource.setrlimit(resource.RLIMIT_FSIZE, (150, resource.RLIM_INFINITY))
+one.write(b"a" * 99 + b"\\n")
+one.write(b"b" * 99 + b"\\n")
+other.write(b"c" * 99 + b"\\n")
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+other.write(b"d" * 99 + b"\\n")
+other.write(b"e" * 99 + b"\\n")
+print(sum(lost))
+"""
+    lines, told = left_by(program, tmp_path / "log")
+    assert lines == [b"a" * 99, b"b" * 50, b"d" * 99, b"e" * 99, b""]
+    assert told == b"2\n"
+
+
+def left_by(program: str, log: Path) -> tuple[list[bytes], bytes]:
+    """Run a program with a file as its standard error; give the file's lines, and its output."""
     with log.open("wb") as stderr:
         done = subprocess.run(
             [sys.executable, "-c", program], stderr=stderr, stdout=subprocess.PIPE, check=True
         )
-    lines = log.read_bytes().split(b"\n")
-    assert lines == [b"a" * 99, b"b" * 50, b"d" * 99, b""]
-    assert done.stdout == b"2\n"
+    return log.read_bytes().split(b"\n"), done.stdout
 
 
 def test_two_writers_of_one_file_do_not_overwrite_each_other(tmp_path: Path) -> None:
