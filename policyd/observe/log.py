@@ -44,10 +44,16 @@ class Log:
         form: Format,
         *,
         colours: bool = False,
+        worker: str = "",
         clock: Callable[[], datetime] = _UTC_NOW,
     ) -> None:
-        """Take a sink and a format; `clock` gives the time in UTC."""
+        """
+        Take a sink and a format; `clock` gives the time in UTC.
+
+        `worker` stands in events: which process they are of, where several share the log.
+        """
         self.sink: Final = sink
+        self._worker = {"worker": worker} if worker else {}
         self._clock = clock
         self._render = partial(console_line, colours=colours) if form == "console" else _json_line
         self._decided = _json_decision if form == "json" else None
@@ -71,7 +77,7 @@ class Log:
 
     def event(self, level: Level, event: str, /, **fields: object) -> None:
         """Write an event, named as a past fact (`list.failed`), with whatever explains it."""
-        line = {"timestamp": self._clock(), "level": level, "event": event}
+        line = {"timestamp": self._clock(), "level": level, "event": event, **self._worker}
         getattr(self._logger, level)({**line, **fields, **line})
 
     def _event(self, _logger: object, _method: str, values: Mapping[str, Any]) -> bytes:
@@ -103,11 +109,13 @@ class _Target:
         self.debug = self.info = self.warning = self.error = self.critical = sink.write
 
 
-def open_log(form: Format | Literal["auto"], dropped: Callable[[int], None]) -> Log:
+def open_log(
+    form: Format | Literal["auto"], dropped: Callable[[int], None], *, worker: str = ""
+) -> Log:
     """
     Open the log on standard error; `auto` is `console` on a terminal, else `json`.
 
-    `dropped`: see Sink.
+    `dropped`: see Sink; `worker`: see Log.
     """
     # Without a standard error its number may by now belong to something else.
     descriptor = sys.__stderr__.fileno() if sys.__stderr__ is not None else None
@@ -115,7 +123,7 @@ def open_log(form: Format | Literal["auto"], dropped: Callable[[int], None]) -> 
     if form == "auto":
         form = "console" if terminal else "json"
     colours = terminal and "NO_COLOR" not in os.environ
-    return Log(Sink(descriptor, dropped), form, colours=colours)
+    return Log(Sink(descriptor, dropped), form, colours=colours, worker=worker)
 
 
 def capture_logging(log: Log) -> None:

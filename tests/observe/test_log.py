@@ -322,6 +322,19 @@ def root_logger() -> Iterator[logging.Logger]:
     root.setLevel(level)
 
 
+def test_an_event_says_whose_it_is_where_several_processes_share_the_log(
+    as_json: Written,
+) -> None:
+    log = Log(as_json.sink, "json", worker="2")
+    log.event("warning", "list.failed", list="users")
+    event = json.loads(as_json.line())
+    log.decision(PASSED, ATTRIBUTES, FrontEnd.POLICY, 0.1)
+    decision = json.loads(as_json.line())
+    assert list(event) == ["timestamp", "level", "event", "worker", "list"]
+    assert event["worker"] == "2"
+    assert "worker" not in decision, "decisions have ids"
+
+
 def test_what_libraries_log_becomes_events(as_json: Written, root_logger: logging.Logger) -> None:
     capture_logging(as_json.log)
     assert root_logger.isEnabledFor(logging.WARNING)
