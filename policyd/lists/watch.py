@@ -47,9 +47,15 @@ class Watcher:
         Give the lists to read again, each once until its files change anew.
 
         `now` is in seconds of a monotonic clock. What is then refused needs no word here: the same
-        state of files is not given twice.
+        state of files is not given twice, unless again() asks for it.
         """
         return tuple(each.source for each in self._watched.values() if self._is_due(each, now))
+
+    def again(self, name: str, when: float) -> None:
+        """Give a list's files once more as they are, not before `when`; they were not read."""
+        watched = self._watched.get(name)
+        if watched is not None:
+            watched.given, watched.since = None, when - self._settle
 
     def taken(self, name: str, signatures: Signatures) -> None:
         """Learn that a reading with these signatures is in force; of no matter if not watched."""

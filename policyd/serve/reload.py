@@ -21,6 +21,8 @@ from policyd.serve.supply import Supply
 
 LOOK_AT_FILES: Final = 1.0
 """Seconds between looks at the files of lists."""
+READ_AGAIN_AFTER: Final = 10.0
+"""Seconds until lists are read again whose reading came to nothing, such as for want of memory."""
 _MOST_NAMED: Final = 10
 """Rules or lists that a log line names of each kind of change; a line has an end."""
 
@@ -145,23 +147,25 @@ class Reloads:
     # lists
 
     async def _look_at_lists(self) -> None:
-        changed = self._watcher.poll(time.monotonic())
+        now = time.monotonic()
+        changed = self._watcher.poll(now)
         if not changed:
             return
-        lists = self.supply.outline.lists
+        lists = self.supply.lists
         try:
             readings, parts = await reread(
                 [(source, lists[source.name].signatures) for source in changed]
             )
-        except (BuildError, OSError) as error:
-            names = [source.name for source in changed]
-            self._tell("error", "list.refused", list=names, reason=str(error))
+        except Exception as error:  # noqa: BLE001 -- the next look is to find us well
+            for source in changed:
+                self._watcher.again(source.name, now + READ_AGAIN_AFTER)
+                self._tell("error", "list.refused", list=source.name, reason=str(error))
             return
         for reading in readings:
             name = reading.source.name
             faults = [f"{f.file}:{f.line}: {f.what}; {f.mend}" for f in reading.faults]
             if reading.taken:
-                self.supply.replace_list(name, parts[name])
+                self.supply.replace_list(reading, parts[name])
                 self._watcher.taken(name, reading.signatures)
                 self._audience.list_changed(name, parts[name])
                 self._tell("info", "list.read", list=name, entries=reading.entries, faults=faults)

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from typing import Final
 
 from policyd.config.model import Config
-from policyd.config.outline import Outline
+from policyd.config.outline import ListOutline, Outline
 from policyd.lists.named import NamedList
 from policyd.lists.source import Kind
 from policyd.lists.written import written_out
 from policyd.observe.board import Board
-from policyd.serve.building import ListParts, Product
+from policyd.serve.building import ListParts, ListReading, Product
 from policyd.serve.memory import kept, let_go
 from policyd.serve.messages import Take
 from policyd.service import Settings
@@ -31,36 +31,40 @@ class Supply:
         assert product.policy is not None
         self.generation: Final = generation
         self.outline: Final[Outline] = building.outline
+        self.lists: Final[dict[str, ListOutline]] = dict(building.outline.lists)
+        """Its lists as they are now; those of the outline are as they were when it was built."""
         self.layout: Final = board.lay_out(building.series)
         self._board: Final = board
         self._policy: Final = product.policy
-        self._lists: Final[ListParts] = product.lists
+        self._parts: Final[ListParts] = product.lists
         self._layout = kept(pickle.dumps(self.layout), "policyd-layout")
 
     def supplies(self, worker: int) -> tuple[Take, Sequence[int]]:
         """Give the message that has a worker decide by it, and its descriptors."""
         config = self.outline.config
         descriptors = [self._policy, self._layout, self._board.descriptor(worker - 1)]
-        for parts in self._lists.values():
+        for parts in self._parts.values():
             descriptors += parts
         take = Take(
             self.generation,
             settings_of(config),
             config.server.drain_timeout,
             config.milter.max_connections if config.milter is not None else 0,
-            tuple((name, len(parts)) for name, parts in self._lists.items()),
+            tuple((name, len(parts)) for name, parts in self._parts.items()),
         )
         return take, descriptors
 
-    def replace_list(self, name: str, parts: list[int]) -> None:
+    def replace_list(self, reading: ListReading, parts: list[int]) -> None:
         """Take a list that was read again in the place of what it was."""
-        let_go(self._lists[name])
-        self._lists[name] = parts
+        name = reading.source.name
+        self.lists[name] = ListOutline(reading.source, reading.signatures, reading.entries)
+        let_go(self._parts[name])
+        self._parts[name] = parts
 
     def close(self) -> None:
         """Let the descriptors go."""
         let_go([self._policy, self._layout])
-        for parts in self._lists.values():
+        for parts in self._parts.values():
             let_go(parts)
 
 

@@ -129,6 +129,22 @@ def test_a_list_is_given_once_while_nobody_has_read_it_yet(watched: Watched) -> 
     assert [watched.after(1) for _ in range(3)] == [()] * 3
 
 
+def test_a_list_that_could_not_be_read_is_given_again_later_or_with_the_next_change(
+    watched: Watched,
+) -> None:
+    rewrite(watched.path)
+    assert watched.after(1) == ()
+    assert watched.after(1) == (watched.source,)
+    watched.watcher.again(watched.source.name, watched.now + 5)
+    assert [watched.after(1) for _ in range(4)] == [()] * 4
+    assert watched.after(1) == (watched.source,)
+    watched.watcher.again(watched.source.name, watched.now + 5)
+    watched.watcher.again("unknown", watched.now)
+    rename(watched.path)
+    assert len(watched.settled().snapshot) == 1
+    assert [watched.after(1) for _ in range(6)] == [()] * 6
+
+
 def test_a_file_that_is_being_written_is_left_alone(watched: Watched) -> None:
     with watched.path.open("w") as file:
         for number in range(5):
