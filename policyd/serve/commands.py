@@ -7,6 +7,7 @@ nothing is left behind. Only root and the user that policyd runs as are listened
 """
 
 import asyncio
+import contextlib
 import hashlib
 import os
 import socket
@@ -19,7 +20,6 @@ import msgspec
 
 _PATIENCE: Final = 10.0
 """Seconds for a command to come."""
-_LONGEST: Final = 1024 * 1024
 
 Command = Callable[[], Awaitable[msgspec.Struct]]
 
@@ -93,12 +93,13 @@ def ask(path: Path, command: str, answer: type[Any]) -> Any:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         try:
             connection.connect(_name(path))
-            connection.sendall(command.encode() + b"\n")
-            with connection.makefile("rb") as stream:
-                line = stream.readline(_LONGEST)
         except OSError as error:
             raise NotServingError(f"no policyd serves {path}: {error.strerror}") from error
-    if not line:
+        line = b""
+        with contextlib.suppress(OSError), connection.makefile("rb") as stream:
+            connection.sendall(command.encode() + b"\n")
+            line = stream.readline()
+    if not line.endswith(b"\n"):
         raise NotServingError("policyd gave no answer: it has stopped, or this user may not ask")
     return msgspec.json.decode(line, type=answer)
 
