@@ -2,8 +2,10 @@
 
 import gc
 import os
+import sys
 import threading
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -339,6 +341,16 @@ def test_the_descriptors_go_with_the_board() -> None:
     assert descriptors() == before
 
 
+@pytest.fixture
+def often_switched() -> Iterator[None]:
+    """Threads take turns a hundred times as often as they do by default."""
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(usual / 100)
+    yield
+    sys.setswitchinterval(usual)
+
+
+@pytest.mark.usefixtures("often_switched")
 def test_a_scrape_never_sees_a_board_half_laid_out(board: Board) -> None:
     """Each generation's series are counted to the generation's number; places move about."""
     newest = 40 * 25
