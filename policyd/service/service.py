@@ -100,7 +100,6 @@ class Service:
         """
         self.policy = policy
         self.loop: asyncio.AbstractEventLoop | None = None
-        self.asked: set[Stage] = set()
         self._metrics = metrics
         self._log = log
         self._ids = ids
@@ -211,7 +210,6 @@ class Service:
         """Count and log an answer; called right before it is written."""
         seconds = self.timer() - answer.started
         with self.lock:
-            self.asked.update(answer.stages)
             self._metrics.answered(answer.front_end, answer.decision, answer.stages, seconds)
         if self._settings.log_decisions or _is_told(answer.decision):
             self._log.decision(answer.decision, answer.attributes, answer.front_end, seconds)
@@ -239,10 +237,6 @@ class Service:
     def check_failed(self, rule: str, failure: str) -> None:
         """Tell why a rule's check could not be made."""
         self._log.event("warning", "check.failed", rule=rule, failure=failure)
-
-    def unasked(self) -> tuple[Stage, ...]:
-        """Give the stages that have rules and that nobody has asked for yet."""
-        return tuple(stage for stage in Stage if stage in self.policy.ruled - self.asked)
 
     def _decide(self, asking: "_Asking") -> Answer:
         try:

@@ -21,7 +21,7 @@ from policyd.service import Answer, Ids, Service, Settings, count_series, series
 from policyd.smtp.decision import Decision, Source, Verdict
 from policyd.smtp.stage import FrontEnd, Stage
 from tests.observe.counted import Counted
-from tests.rules.world import ALL_MILTER, ALL_POLICY, CHECKS, compiled, rule, shadow
+from tests.rules.world import ALL_MILTER, CHECKS, compiled, rule, shadow
 
 RCPT = Stage.RCPT
 
@@ -341,12 +341,3 @@ def test_ids_of_several_threads_are_all_different() -> None:
     with ThreadPoolExecutor(8) as pool:
         made = list(pool.map(lambda i: ids.next(1_800_000_000.0 + i / 3000), range(20_000)))
     assert len(set(made)) == 20_000
-
-
-def test_unasked_stages_are_those_with_rules_that_nobody_asked_for() -> None:
-    world = World(
-        compiled(rule("d", Stage.DATA, "550 5.7.1 d"), rule("r", RCPT, "pass"), owners=ALL_POLICY)
-    )
-    assert world.service.unasked() == (RCPT, Stage.DATA)
-    world.ask()
-    assert world.service.unasked() == (Stage.DATA,)
