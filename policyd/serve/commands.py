@@ -53,24 +53,31 @@ class CommandListener:
 
     def __init__(self, path: Path, commands: Mapping[str, Command]) -> None:
         """Take the configuration file's path and the commands by name."""
-        self._name = _name(path)
+        self._names = _names(path)
         self._commands = commands
-        self._server: asyncio.AbstractServer | None = None
+        self._servers: list[asyncio.AbstractServer] = []
 
     async def start(self) -> None:
         """Listen; OSError when another policyd serves the same file."""
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            listener.bind(self._name)
-            self._server = await asyncio.start_unix_server(self._serve, sock=listener)
+            for name in self._names:
+                listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+                try:
+                    listener.bind(name)
+                    server = await asyncio.start_unix_server(self._serve, sock=listener)
+                except BaseException:
+                    listener.close()
+                    raise
+                self._servers.append(server)
         except BaseException:
-            listener.close()
+            self.stop()
             raise
 
     def stop(self) -> None:
         """Listen no more."""
-        if self._server is not None:
-            self._server.close()
+        for server in self._servers:
+            server.close()
+        self._servers.clear()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -90,11 +97,7 @@ class CommandListener:
 
 def ask(path: Path, command: str, answer: type[Any]) -> Any:
     """Have the policyd that serves a configuration do a command, and wait; NotServingError."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-        try:
-            connection.connect(_name(path))
-        except OSError as error:
-            raise NotServingError(f"no policyd serves {path}: {error.strerror}") from error
+    with _connected(path) as connection:
         line = b""
         with contextlib.suppress(OSError), connection.makefile("rb") as stream:
             connection.sendall(command.encode() + b"\n")
@@ -104,8 +107,30 @@ def ask(path: Path, command: str, answer: type[Any]) -> Any:
     return msgspec.json.decode(line, type=answer)
 
 
-def _name(path: Path) -> str:
-    return "\0policyd/" + hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:32]
+def _connected(path: Path) -> socket.socket:
+    for name in _names(path):
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            connection.connect(name)
+        except OSError as error:
+            connection.close()
+            failure = error
+        else:
+            return connection
+    raise NotServingError(f"no policyd serves {path}: {failure.strerror}") from failure
+
+
+def _names(path: Path) -> tuple[str, ...]:
+    """
+    Name the socket by the path as given, and by that of the file itself if it is another.
+
+    A link may lead to another file by the time of a reload, and a file be called by another name.
+    """
+    given = os.path.abspath(path)  # noqa: PTH100 -- resolve() would follow links
+    return tuple(
+        "\0policyd/" + hashlib.sha256(os.fsencode(each)).hexdigest()[:32]
+        for each in dict.fromkeys((given, str(path.resolve())))
+    )
 
 
 def _peer(connection: socket.socket) -> int:
