@@ -1,6 +1,5 @@
 """Reloads and restarts by the thousand: metrics, descriptors, memory and scrapes stay as small."""
 
-import os
 import signal
 import time
 from collections.abc import Callable, Sequence
@@ -86,9 +85,7 @@ def _restarts(number: int) -> bool:
 
 def _change(site: Site, number: int, load: Load) -> Sample:
     if _restarts(number):
-        gone = site.workers()[-1]
-        os.kill(gone, signal.SIGKILL)
-        site.wait_replaced(gone)
+        site.end_worker(site.workers()[-1], signal.SIGKILL)
     else:
         site.reload(by_command=number % 2 == 0, begun=lambda n: setattr(load.control, "begun", n))
         load.control.confirmed = site.generation

@@ -1,6 +1,5 @@
 """Workers killed and frozen: every mail through Postfix still gets the policy's answer."""
 
-import os
 import signal
 import time
 from collections import Counter
@@ -14,7 +13,7 @@ from tools.campaign.load import Load
 from tools.campaign.mails import GENERATION, Again, Clients, MailTally
 from tools.campaign.policy import DOMAIN
 from tools.campaign.results import Counted, Kills
-from tools.campaign.site import Site, scratch
+from tools.campaign.site import Ended, Site, scratch
 from tools.campaign.tally import Loaded
 from tools.campaign.waits import Waits
 from tools.postfix_instance import PostfixInstance
@@ -35,7 +34,7 @@ class Size:
 
 
 FULL: Final = Size()
-QUICK: Final = Size(kills=1, freezes=1, pause=(0.5, 1.0))
+QUICK: Final = Size(kills=1, freezes=1, pause=(2.0, 2.0))
 
 
 def run(size: Size) -> Kills:
@@ -79,23 +78,12 @@ def postfix_beside(site: Site, directory: Path) -> PostfixInstance:
     )
 
 
-@dataclass(frozen=True)
-class _Ended:
-    """A worker that was killed or frozen: when, and seconds until it was replaced."""
-
-    at: float
-    frozen: bool
-    replaced: float
-
-
-def _end_workers(site: Site, size: Size) -> list[_Ended]:
-    ended = []
+def _end_workers(site: Site, size: Size) -> dict[signal.Signals, list[Ended]]:
+    ended: dict[signal.Signals, list[Ended]] = {signal.SIGKILL: [], signal.SIGSTOP: []}
     for number, frozen in enumerate(order(size.kills, size.freezes)):
         time.sleep(_pause(number, *size.pause))
-        worker = site.workers()[number % 2]
-        os.kill(worker, signal.SIGSTOP if frozen else signal.SIGKILL)
-        at = time.monotonic()
-        ended.append(_Ended(at, frozen, site.wait_replaced(worker)))
+        sent = signal.SIGSTOP if frozen else signal.SIGKILL
+        ended[sent].append(site.end_worker(site.workers()[number % 2], sent))
     return ended
 
 
@@ -112,17 +100,17 @@ def _pause(number: int, least: float, most: float) -> float:
 
 def _summed(
     size: Size,
-    ended: Sequence[_Ended],
+    ended: Mapping[signal.Signals, Sequence[Ended]],
     tally: MailTally,
     loaded: Loaded,
     counted: Mapping[tuple[str, str], int],
 ) -> Kills:
-    times = [event.at for event in ended]
+    times = [one.at for several in ended.values() for one in several]
     return Kills(
         kills=size.kills,
         freezes=size.freezes,
-        replaced_after_kill=Waits.of([event.replaced for event in ended if not event.frozen]),
-        replaced_after_freeze=Waits.of([event.replaced for event in ended if event.frozen]),
+        replaced_after_kill=Waits.of([one.replaced for one in ended[signal.SIGKILL]]),
+        replaced_after_freeze=Waits.of([one.replaced for one in ended[signal.SIGSTOP]]),
         clients=size.clients,
         outcomes={kind: dict(got) for kind, got in sorted(tally.outcomes.items())},
         again=len(tally.agains),

@@ -13,7 +13,6 @@ from tools.campaign.waits import Waits
 
 _SETTLED: Final = 0.2
 """Seconds of load before the first reload and after the last."""
-_TRIALS: Final = 2
 
 
 @dataclass(frozen=True)
@@ -22,12 +21,14 @@ class Size:
 
     rules: tuple[int, ...] = (10, 1000)
     reloads: int = 200
+    trials: int = 3
+    """Reloads without load, by which the length of the undisturbed run is chosen."""
     connections: int = 100
     sessions: int = 20
 
 
 FULL: Final = Size()
-QUICK: Final = Size(reloads=2)
+QUICK: Final = Size(reloads=2, trials=1)
 
 
 def run(size: Size) -> tuple[Reload, ...]:
@@ -45,7 +46,7 @@ def _run(size: Size, rules: int) -> Reload:
                 askers=size.connections,
                 tellers=size.sessions,
             )
-            trials = [site.reload(by_command=number % 2 == 0) for number in range(_TRIALS)]
+            trials = [site.reload(by_command=number % 2 == 0) for number in range(size.trials)]
             length = min(trials) * size.reloads + 2 * _SETTLED
             undisturbed = _undisturbed(plan, site, length)
             disturbed, begun, seconds = _disturbed(plan, site, size.reloads)

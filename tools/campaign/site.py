@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -45,6 +46,14 @@ format = "json"
 
 class SiteError(Exception):
     """policyd did not do what the campaign needs to go on."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A worker that was ended: when (CLOCK_MONOTONIC), and seconds until it was replaced."""
+
+    at: float
+    replaced: float
 
 
 class Site:
@@ -125,15 +134,19 @@ class Site:
         """Give the worker processes, the oldest first."""
         return processes.workers(self.policyd.pid)
 
-    def wait_replaced(self, gone: int) -> float:
-        """Wait until this worker is gone and there are as many that are up as ever; seconds."""
-        start = time.monotonic()
-        _wait(lambda: not processes.running(gone), RESTART_LIMIT, f"worker {gone} is still there")
-        _wait(lambda: self.up() == self.count, RESTART_LIMIT, f"worker {gone} is not replaced")
-        return time.monotonic() - start
+    def end_worker(self, worker: int, number: signal.Signals) -> Ended:
+        """Send it a signal that it does not survive, and wait until another is up in its place."""
+        before = self._restarts()
+        os.kill(worker, number)
+        at = time.monotonic()
+        _wait(lambda: self._restarts() > before, RESTART_LIMIT, f"worker {worker} is not missed")
+        _wait(lambda: self._up() == self.count, RESTART_LIMIT, f"worker {worker} is not replaced")
+        return Ended(at, time.monotonic() - at)
 
-    def up(self) -> int:
-        """Give how many workers policyd says are up (policyd_worker_up)."""
+    def _restarts(self) -> int:
+        return int(sum(self.policyd.samples("policyd_worker_restarts_total").values()))
+
+    def _up(self) -> int:
         return int(sum(self.policyd.samples("policyd_worker_up").values()))
 
     # its counters
