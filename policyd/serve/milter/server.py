@@ -16,6 +16,7 @@ would end the process (miltermodule.c, _report_exception).
 """
 
 import contextlib
+import signal
 import socket
 import sys
 import threading
@@ -51,6 +52,11 @@ _STAGES: Final = {
 }
 _NAME_MACROS: Final = int(Actions.NAME_MACROS)
 _LOOK: Final = 0.1  # seconds between looks for the last session's end
+_LOOK_UP: Final = signal.SIGUSR1
+"""
+Ends a poll(2) of libmilter's main loop (EINTR). It keeps the socket open that it began with, so
+until it ends nobody else could listen there, and who connects would wait.
+"""
 
 HostAddress = tuple[str, int] | tuple[str, int, int, int] | str | None
 """What pymilter gives for a client: of inet and inet6, the path of a local one, none."""
@@ -99,7 +105,7 @@ class MilterServer:
 
     def start(self) -> None:
         """
-        Listen, and serve on a thread of its own.
+        Listen, and serve on a thread of its own; to be called in the main thread.
 
         OSError names an endpoint that cannot be listened on, LookupError an unknown group,
         RuntimeError says that the process has its milter already.
@@ -112,7 +118,8 @@ class MilterServer:
             self._listening = hand_over(self._listener)
         elif self._endpoint is not None:
             self._listening = open_own(self._endpoint, self._mode, self._group)
-        self._start_thread("milter", self._run)
+        signal.signal(_LOOK_UP, _nothing)
+        self._main = self._start_thread("milter", self._run)
 
     def drain(self, idle: Callable[[], object]) -> None:
         """
@@ -122,6 +129,8 @@ class MilterServer:
         are left to the other processes that listen. Draining again only waits again.
         """
         self._listening.take_away()
+        if self._main.is_alive() and self._main.ident is not None:
+            signal.pthread_kill(self._main.ident, _LOOK_UP)
         self._start_thread("milter-drain", lambda: self._wait(idle))
 
     @property
@@ -147,8 +156,10 @@ class MilterServer:
         return self._sessions.older_than(policy)
 
     @staticmethod
-    def _start_thread(name: str, run: Callable[[], None]) -> None:
-        threading.Thread(target=run, name=name, daemon=True).start()
+    def _start_thread(name: str, run: Callable[[], None]) -> threading.Thread:
+        thread = threading.Thread(target=run, name=name, daemon=True)
+        thread.start()
+        return thread
 
     def _register(self) -> None:
         milter.set_exception_policy(milter.CONTINUE)
