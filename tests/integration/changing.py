@@ -63,11 +63,6 @@ def answer(word: str) -> str:
     return f"450 4.2.1 {word}"
 
 
-def request(recipient: str = "jo@example.org", client: str = "192.0.2.1") -> bytes:
-    """Write a policy request at RCPT."""
-    return _REQUEST.format(client, recipient).encode()
-
-
 def until(true: Callable[[], bool], seconds: float = PATIENCE) -> None:
     """Wait for something that becomes true."""
     deadline = time.monotonic() + seconds
@@ -89,9 +84,9 @@ class Asking:
     def __exit__(self, *_: object) -> None:
         self.socket.close()
 
-    def send(self, *requests: bytes) -> None:
-        """Ask, and await no answer."""
-        self.socket.sendall(b"".join(requests))
+    def send(self, recipient: str, client: str = "192.0.2.1", times: int = 1) -> None:
+        """Ask, several times at once, and await no answer."""
+        self.socket.sendall(_REQUEST.format(client, recipient).encode() * times)
 
     def receive(self) -> str:
         """Await the action of the next answer; ConnectionError when it was closed."""
@@ -105,7 +100,7 @@ class Asking:
 
     def ask(self, recipient: str = "jo@example.org", client: str = "192.0.2.1") -> str:
         """Ask, and await the action."""
-        self.send(request(recipient, client))
+        self.send(recipient, client)
         return self.receive()
 
 
