@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from policyd.config.policy import Loaded, load_policy
+if TYPE_CHECKING:  # serve and reload compile nothing themselves, and start without it
+    from policyd.config.policy import Loaded
 
 CONFIGURATION: Final = 78
 """EX_CONFIG of sysexits(3)."""
@@ -27,8 +28,10 @@ def config_option(function: Callable[..., Any]) -> Callable[..., Any]:
     )(function)
 
 
-def load_or_exit(path: Path) -> Loaded:
+def load_or_exit(path: Path) -> "Loaded":
     """Load a configuration; with errors, print them all and exit with status 78."""
+    from policyd.config.policy import load_policy  # noqa: PLC0415 -- see above
+
     loaded = load_policy(path)
     errors = [problem for problem in loaded.problems if problem.severity == "error"]
     if errors:

@@ -16,7 +16,7 @@ from tests.integration.changing import Asking, Changing, rule
 pytestmark = pytest.mark.integration
 
 AS_ANOTHER_USER = """
-import os, sys
+import difflib, os, sys  # click loads difflib late, from folders that may be closed to that user
 from policyd.cli import main, reload
 os.setgroups([])
 os.setresgid(65534, 65534, 65534)
