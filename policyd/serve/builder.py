@@ -16,12 +16,14 @@ from typing import Final
 
 from policyd.config.outline import outline_of
 from policyd.config.policy import Loaded, load_policy
-from policyd.lists.load import reread
+from policyd.lists.load import Snapshot, reread
 from policyd.lists.parcel import pack as pack_list
+from policyd.lists.source import ListSource
 from policyd.rules.parcel import pack as pack_policy
+from policyd.rules.parcel import unpack as unpack_policy
 from policyd.serve.building import Build, Building, Built, ListReading, Reread
 from policyd.serve.channel import Channel
-from policyd.serve.memory import kept
+from policyd.serve.memory import kept, octets_of
 from policyd.serve.milter import takes_descriptors
 from policyd.serve.spawn import ignore_signals
 from policyd.service import series_of
@@ -39,19 +41,15 @@ def main() -> None:
     request = channel.receive()
     if request is None:
         return
-    asked, _ = request
-    if isinstance(asked, Reread):
-        answer, descriptors = _reread(asked)
-    else:
-        if asked.polite:
-            with contextlib.suppress(OSError):
-                os.nice(_POLITE)
-        answer, descriptors = _build(Path(asked.path))
-    channel.post(answer, descriptors)
+    asked, descriptors = request
+    if isinstance(asked, Reread) or asked.polite:
+        with contextlib.suppress(OSError):
+            os.nice(_POLITE)
+    channel.post(*(_reread(descriptors[0]) if isinstance(asked, Reread) else _build(asked.path)))
 
 
-def _build(path: Path) -> tuple[Built, list[int]]:
-    loaded = load_policy(path)
+def _build(path: str) -> tuple[Built, list[int]]:
+    loaded = load_policy(Path(path))
     if loaded.policy is None:
         return _built(Building(loaded.problems))
     building = Building(
@@ -67,31 +65,38 @@ def _built(building: Building, loaded: Loaded | None = None) -> tuple[Built, lis
     descriptors = [kept(pickle.dumps(building), "policyd-outline")]
     lists = []
     if loaded is not None:
-        descriptors.append(kept(pack_policy(loaded.policy_in_force), "policyd-policy"))
+        policy = pack_policy(loaded.policy_in_force)
+        unpack_policy(policy, loaded.lists, loaded.checks)  # what fails is to fail here
+        descriptors.append(kept(policy, "policyd-policy"))
         for name, each in loaded.lists.items():
-            packed = pack_list(each.snapshot)
-            octets = pickle.dumps((each.source, packed.octets))
-            descriptors += (kept(octets, "policyd-list"), *packed.descriptors)
-            lists.append((name, 1 + len(packed.descriptors)))
+            parts = _parts(each.source, each.snapshot)
+            descriptors += parts
+            lists.append((name, len(parts)))
     return Built(tuple(lists)), descriptors
 
 
-def _reread(asked: Reread) -> tuple[Built, list[int]]:
+def _reread(asked: int) -> tuple[Built, list[int]]:
     readings = []
     lists = []
     descriptors: list[int] = []
-    for source, before in pickle.loads(asked.lists):  # noqa: S301 -- our own supervisor's
+    for source, before in pickle.loads(octets_of(asked)):  # noqa: S301 -- our own supervisor's
         reading = reread(source, before)
         taken = not any(fault.error for fault in reading.faults)
         entries = len(reading.snapshot)
         readings.append(ListReading(source, entries, reading.faults, reading.signatures, taken))
         if taken:
-            packed = pack_list(reading.snapshot)
-            octets = pickle.dumps((source, packed.octets))
-            descriptors += (kept(octets, "policyd-list"), *packed.descriptors)
-            lists.append((source.name, 1 + len(packed.descriptors)))
+            parts = _parts(source, reading.snapshot)
+            descriptors += parts
+            lists.append((source.name, len(parts)))
     first = kept(pickle.dumps(tuple(readings)), "policyd-readings")
     return Built(tuple(lists)), [first, *descriptors]
+
+
+def _parts(source: ListSource, snapshot: Snapshot) -> list[int]:
+    """Give a list as descriptors: of its octets, then of its large parts."""
+    packed = pack_list(snapshot)
+    octets = pickle.dumps((source, packed.octets))
+    return [kept(octets, "policyd-list"), *packed.descriptors]
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from policyd.lists.signature import Signatures
 from policyd.lists.source import Fault, ListSource
 from policyd.observe.series import Series
 from policyd.serve.channel import Channel, pair
-from policyd.serve.memory import let_go, octets_of
+from policyd.serve.memory import kept, let_go, octets_of
 from policyd.serve.spawn import start_module
 
 BUILD_WITHIN: Final = 300.0
@@ -34,9 +34,7 @@ class Build(msgspec.Struct, frozen=True, tag=True):
 
 
 class Reread(msgspec.Struct, frozen=True, tag=True):
-    """Read lists again: a pickled list of their sources and the files' former signatures."""
-
-    lists: bytes
+    """Read lists again. Descriptor: pairs of a source and its files' former signatures, pickled."""
 
 
 class Built(msgspec.Struct, frozen=True, tag=True):
@@ -98,7 +96,11 @@ async def reread(
     lists: Sequence[tuple[ListSource, Signatures]],
 ) -> tuple[tuple[ListReading, ...], ListParts]:
     """Have lists read again; BuildError if that cannot be done."""
-    answer, (first, *rest) = await _ask(Reread(pickle.dumps(list(lists))))
+    asked = kept(pickle.dumps(list(lists)), "policyd-asked")
+    try:
+        answer, (first, *rest) = await _ask(Reread(), [asked])
+    finally:
+        let_go([asked])
     readings: tuple[ListReading, ...] = _unpickled(first)
     return readings, _parts(answer, rest)
 
@@ -116,7 +118,7 @@ def _parts(answer: Built, descriptors: list[int]) -> ListParts:
     return parts
 
 
-async def _ask(request: Build | Reread) -> tuple[Built, list[int]]:
+async def _ask(request: Build | Reread, descriptors: Sequence[int] = ()) -> tuple[Built, list[int]]:
     ours, theirs = pair()
     with theirs:
         process = start_module("policyd.serve.builder", theirs.fileno())
@@ -124,15 +126,15 @@ async def _ask(request: Build | Reread) -> tuple[Built, list[int]]:
     answer: asyncio.Future[tuple[Built, list[int]] | None]
     answer = asyncio.get_running_loop().create_future()
 
-    def answered(built: Built, descriptors: list[int]) -> None:
+    def answered(built: Built, found: list[int]) -> None:
         if answer.done():  # nobody waits any more
-            let_go(descriptors)
+            let_go(found)
         else:
-            answer.set_result((built, descriptors))
+            answer.set_result((built, found))
 
     channel.listen(answered, lambda: None if answer.done() else answer.set_result(None))
     try:
-        channel.post(request)
+        channel.post(request, descriptors)
         async with asyncio.timeout(BUILD_WITHIN):
             found = await answer
     except TimeoutError as error:

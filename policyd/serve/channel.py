@@ -7,6 +7,7 @@ SCM_RIGHTS). Large things are no messages: they go as descriptors of anonymous f
 
 import array
 import asyncio
+import errno
 import os
 import socket
 from collections import deque
@@ -19,7 +20,8 @@ from policyd.serve.memory import let_go
 
 MOST_DESCRIPTORS: Final = 250
 """In one packet; SCM_MAX_FD is 253. What has more sends the first of them ahead."""
-_LARGEST: Final = 64 * 1024
+_LARGEST: Final = 200_000
+"""Octets of a message; the kernel takes no more in one packet (net.core.wmem_default)."""
 _FORERUNNER: Final = b"\0"
 """A packet that brings descriptors of the message behind it; no message is this octet."""
 
@@ -37,6 +39,7 @@ class Channel(Generic[T]):
         self._decoder: msgspec.msgpack.Decoder[T] = msgspec.msgpack.Decoder(receives)
         self._waiting: deque[tuple[bytes, tuple[int, ...]]] = deque()
         self._ahead: list[int] = []
+        self._buffer = bytearray(_LARGEST)
         self._loop: asyncio.AbstractEventLoop | None = None
         self.closed = False
 
@@ -57,7 +60,11 @@ class Channel(Generic[T]):
         return True
 
     def post(self, message: msgspec.Struct, descriptors: Sequence[int] = ()) -> None:
-        """Send as soon as there is room; the descriptors stay the caller's."""
+        """
+        Send as soon as there is room; the descriptors stay the caller's.
+
+        OSError for a message of more than the kernel takes.
+        """
         if self.closed:
             return
         for first in range(0, max(len(descriptors) - MOST_DESCRIPTORS, 0), MOST_DESCRIPTORS):
@@ -87,8 +94,10 @@ class Channel(Generic[T]):
             self._send(octets, descriptors)
         except BlockingIOError:
             return False
-        except OSError:  # the other end is gone, which listen() tells
-            return True
+        except OSError as error:
+            if error.errno == errno.EMSGSIZE:
+                raise
+            return True  # the other end is gone, which listen() tells
         return True
 
     def _send(self, octets: bytes, descriptors: Sequence[int]) -> None:
@@ -135,14 +144,14 @@ class Channel(Generic[T]):
     def _packet(self) -> tuple[bytes, list[int]]:
         # socket.recv_fds() would leave descriptors open to programs that we start
         size = array.array("i").itemsize
-        octets, ancillary, _flags, _address = self._socket.recvmsg(
-            _LARGEST, socket.CMSG_SPACE(MOST_DESCRIPTORS * size), socket.MSG_CMSG_CLOEXEC
+        length, ancillary, _flags, _address = self._socket.recvmsg_into(
+            [self._buffer], socket.CMSG_SPACE(MOST_DESCRIPTORS * size), socket.MSG_CMSG_CLOEXEC
         )
         found = array.array("i")
         for level, kind, data in ancillary:
             if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
                 found.frombytes(data[: len(data) - len(data) % size])
-        return octets, found.tolist()
+        return bytes(self._buffer[:length]), found.tolist()
 
     # the end
 

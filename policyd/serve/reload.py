@@ -7,7 +7,7 @@ thing is built at a time; whoever asks for a reload meanwhile gets the next one.
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -49,9 +49,11 @@ class Reloads:
         supply: Supply,
         board: Board,
         audience: Audience,
+        *,
+        warnings: Iterable[str],
         tell: Callable[..., object],
     ) -> None:
-        """Start with a first supply; `tell` logs an event."""
+        """Start with a first supply, of whose warnings has been told; `tell` logs an event."""
         self._path = path
         self._board = board
         self._audience = audience
@@ -59,6 +61,7 @@ class Reloads:
         self._next: asyncio.Future[Outcome] | None = None
         self._wanted = asyncio.Event()
         self.supply = supply
+        self._warnings = frozenset(warnings)
         self._watcher = _watcher(supply)
 
     def ask(self) -> asyncio.Future[Outcome]:
@@ -111,13 +114,18 @@ class Reloads:
 
     async def _take(self, started: float, product: Product) -> Outcome:
         before = self.supply
-        self.supply = Supply(before.generation + 1, product, self._board)
+        try:
+            self.supply = Supply(product, self._board)
+        except (OSError, ValueError):
+            _discard(product)
+            raise
         self._watcher = _watcher(self.supply)
         await self._audience.policy_changed()
         before.close()
         outline = self.supply.outline
         changes = difference(before.outline, outline)
         warnings = tuple(map(str, product.building.problems))
+        known, self._warnings = self._warnings, frozenset(warnings)
         outcome = Outcome("", outline.hash, _since(started), tuple(changes.lines()), warnings)
         self._tell(
             "info",
@@ -127,7 +135,8 @@ class Reloads:
             **changes.fields(_MOST_NAMED),
         )
         for warning in warnings:
-            self._tell("warning", "config.doubtful", problem=warning)
+            if warning not in known:
+                self._tell("warning", "config.doubtful", problem=warning)
         self._audience.reloaded(True)
         return outcome
 
@@ -148,7 +157,8 @@ class Reloads:
 
     async def _look_at_lists(self) -> None:
         now = time.monotonic()
-        changed = self._watcher.poll(now)
+        # on a thread: a file server that does not answer is to hold up lists alone
+        changed = await asyncio.to_thread(self._watcher.poll, now)
         if not changed:
             return
         lists = self.supply.lists

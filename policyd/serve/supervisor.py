@@ -195,11 +195,14 @@ class Supervisor:
 
     def _supply_first(self, board: Board) -> None:
         self._board = board
-        supply = Supply(1, self._product, board)
+        supply = Supply(self._product, board)
         self._metrics = Metrics(supply.layout, self._own_row(supply.layout))
-        self._reloads = Reloads(self._path, supply, board, self, self._log.event)
-        for problem in self._product.building.problems:
-            self._log.event("warning", "config.doubtful", problem=str(problem))
+        warnings = tuple(map(str, self._product.building.problems))
+        self._reloads = Reloads(
+            self._path, supply, board, self, warnings=warnings, tell=self._log.event
+        )
+        for warning in warnings:
+            self._log.event("warning", "config.doubtful", problem=warning)
 
     def _own_row(self, layout: Layout) -> Row:
         return map_row(self._board.descriptor(self._board.own), layout)

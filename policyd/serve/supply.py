@@ -23,17 +23,21 @@ class Supply:
     Holds descriptors until close(); workers have their own by then.
     """
 
-    def __init__(self, generation: int, product: Product, board: Board) -> None:
-        """Lay the series of a building without errors out on the board."""
+    def __init__(self, product: Product, board: Board) -> None:
+        """
+        Lay the series of a building without errors out on the board.
+
+        OSError when there is no memory, ValueError where the board has a family in another form.
+        """
         building = product.building
         assert building.outline is not None
         assert building.series is not None
         assert product.policy is not None
-        self.generation: Final = generation
         self.outline: Final[Outline] = building.outline
         self.lists: Final[dict[str, ListOutline]] = dict(building.outline.lists)
         """Its lists as they are now; those of the outline are as they were when it was built."""
         self.layout: Final = board.lay_out(building.series)
+        self.generation: Final = self.layout.generation
         self._board: Final = board
         self._policy: Final = product.policy
         self._parts: Final[ListParts] = product.lists

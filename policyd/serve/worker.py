@@ -49,7 +49,7 @@ from policyd.serve.messages import (
 from policyd.serve.milter import MilterServer
 from policyd.serve.pulse import INTERVAL, Pulse
 from policyd.serve.spawn import ignore_signals
-from policyd.service import Ids, Service
+from policyd.service import Answer, Ids, Service
 from policyd.smtp.stage import FrontEnd
 
 LAST_LINES: Final = 2.0
@@ -75,6 +75,7 @@ class Worker:
         self._lists: dict[str, NamedList] = {}
         self._generation = 0
         self._oldest = 0
+        self._older_tasks: set[asyncio.Task[Answer]] = set()
         self._told = (0, 0)
         self._drain_seconds = 0.0
         self._milter: MilterServer | None = None
@@ -195,18 +196,26 @@ class Worker:
             self._control.post(Ready())
         else:
             self._service.take(policy, take.settings, layout, cells)
+            for task in self._delegation.tasks - self._older_tasks:
+                self._older_tasks.add(task)
+                task.add_done_callback(self._older_task_ended)
             if self._milter is not None:
                 self._milter.most_sessions = take.most_milter_sessions
         gc.freeze()  # what a policy and its lists are made of stays until it is let go whole
         self._tell_use()
 
     def _tell_use(self) -> None:
-        """Say which policies are in use; again when the last session of an older one has ended."""
-        if self._milter is None or not self._milter.older_sessions:
+        """Say which policies are in use; again when the last use of an older one has ended."""
+        older = self._milter is not None and self._milter.older_sessions
+        if not (older or self._older_tasks):
             self._oldest = self._generation
         if self._told != (self._generation, self._oldest):
             self._told = (self._generation, self._oldest)
             self._control.post(Uses(self._generation, self._oldest))
+
+    def _older_task_ended(self, task: asyncio.Task[Answer]) -> None:
+        self._older_tasks.discard(task)
+        self._tell_use()
 
     def _connections(self, front_end: FrontEnd, delta: int) -> None:
         if front_end is FrontEnd.POLICY and delta < 0:

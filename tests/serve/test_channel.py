@@ -153,6 +153,18 @@ def test_the_end_is_told_after_the_last_message(play: Play) -> None:
     play(scene)
 
 
+def test_a_message_may_be_long_and_one_too_long_is_an_error(play: Play) -> None:
+    async def scene(ends: Ends) -> None:
+        ends.listen()
+        ends.here.post(Word("x" * 150_000))
+        with pytest.raises(OSError, match="Message too long"):
+            ends.here.post(Word("x" * 1_000_000))
+        await ends.until(1)
+        assert [message for message, _ in ends.got] == [Word("x" * 150_000)]
+
+    play(scene)
+
+
 def test_sending_to_nobody_is_no_error(play: Play) -> None:
     async def scene(ends: Ends) -> None:
         ends.there.close()
