@@ -25,6 +25,10 @@ _LARGEST: Final = 200_000
 _FORERUNNER: Final = b"\0"
 """A packet that brings descriptors of the message behind it; no message is this octet."""
 
+_SHORT: Final = frozenset({errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM, errno.ETOOMANYREFS})
+_AGAIN: Final = 0.01
+"""Seconds until a message is sent again for which there was no room."""
+
 T = TypeVar("T")
 
 
@@ -76,28 +80,30 @@ class Channel(Generic[T]):
         if not self._waiting and self._sent(octets, descriptors):
             return
         if not self._waiting:
-            asyncio.get_running_loop().add_writer(self._socket.fileno(), self._go_on)
+            self._go_on_later()
         self._waiting.append((octets, tuple(map(os.dup, descriptors))))
+
+    def _go_on_later(self) -> None:
+        # not when there is room: what is short may be another thing
+        asyncio.get_running_loop().call_later(_AGAIN, self._go_on)
 
     def _go_on(self) -> None:
         while self._waiting and not self.closed:
             octets, descriptors = self._waiting[0]
             if not self._sent(octets, descriptors):
+                self._go_on_later()
                 return
             self._waiting.popleft()
             let_go(descriptors)
-        if not self.closed:
-            asyncio.get_running_loop().remove_writer(self._socket.fileno())
 
     def _sent(self, octets: bytes, descriptors: Sequence[int]) -> bool:
         try:
             self._send(octets, descriptors)
-        except BlockingIOError:
-            return False
         except OSError as error:
             if error.errno == errno.EMSGSIZE:
                 raise
-            return True  # the other end is gone, which listen() tells
+            # short are room, memory, and how many descriptors may be on their way (unix(7))
+            return error.errno not in _SHORT  # else the other end is gone, which listen() tells
         return True
 
     def _send(self, octets: bytes, descriptors: Sequence[int]) -> None:
@@ -162,8 +168,6 @@ class Channel(Generic[T]):
         self.closed = True
         if self._loop is not None:
             self._loop.remove_reader(self._socket.fileno())
-        if self._waiting:
-            asyncio.get_running_loop().remove_writer(self._socket.fileno())
         let_go([each for _, descriptors in self._waiting for each in descriptors] + self._ahead)
         self._waiting.clear()
         self._ahead.clear()
