@@ -60,35 +60,51 @@ class Reloads:
         self._tell = tell
         self._next: asyncio.Future[Outcome] | None = None
         self._wanted = asyncio.Event()
+        self._stopped = False
         self.supply = supply
         self._warnings = frozenset(warnings)
         self._watcher = _watcher(supply)
 
-    def ask(self) -> asyncio.Future[Outcome]:
+    async def ask(self) -> Outcome:
         """Ask for a reload that begins from now on; several who ask in time get the same one."""
+        if self._stopped:
+            return self._too_late()
         if self._next is None:
             self._next = asyncio.get_running_loop().create_future()
             self._wanted.set()
-        return self._next
+        return await asyncio.shield(self._next)  # one who leaves takes nothing from the others
 
     async def run(self) -> None:
         """Reload when asked, and look at the lists' files in between; until cancelled."""
-        while True:
-            try:
-                async with asyncio.timeout(LOOK_AT_FILES):
-                    await self._wanted.wait()
-            except TimeoutError:
-                await self._look_at_lists()
-                continue
-            self._wanted.clear()
-            asked, self._next = self._next, None
-            started = time.monotonic()
-            try:
-                outcome = await self._reload(started)
-            except Exception as error:  # noqa: BLE001 -- the next reload is to find us well
-                outcome = self._refuse(started, "fault", (f"{type(error).__name__}: {error}",))
-            if asked is not None and not asked.done():
-                asked.set_result(outcome)
+        asked: asyncio.Future[Outcome] | None = None
+        try:
+            while True:
+                try:
+                    async with asyncio.timeout(LOOK_AT_FILES):
+                        await self._wanted.wait()
+                except TimeoutError:
+                    await self._look_at_lists()
+                    continue
+                self._wanted.clear()
+                asked, self._next = self._next, None
+                outcome = await self._outcome(time.monotonic())
+                if asked is not None:
+                    asked.set_result(outcome)
+        finally:
+            self._stopped = True
+            for each in (asked, self._next):
+                if each is not None and not each.done():
+                    each.set_result(self._too_late())
+
+    def _too_late(self) -> Outcome:
+        reasons = ("policyd is stopping",)
+        return Outcome("fault", self.supply.outline.hash, reasons=reasons)
+
+    async def _outcome(self, started: float) -> Outcome:
+        try:
+            return await self._reload(started)
+        except Exception as error:  # noqa: BLE001 -- the next reload is to find us well
+            return self._refuse(started, "fault", (f"{type(error).__name__}: {error}",))
 
     # the configuration
 

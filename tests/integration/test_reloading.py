@@ -291,6 +291,20 @@ def test_a_start_whose_builder_is_killed_ends_for_a_new_one(tmp_path: Path) -> N
     assert ended(policyd) == 70
 
 
+def test_who_asks_while_policyd_stops_is_told_so_at_once(tmp_path: Path) -> None:
+    with Changing(tmp_path, saying("old")) as policyd, policyd.session():
+        with reloading(policyd) as outcomes:
+            os.kill(policyd.pid, signal.SIGTERM)
+        outcomes.append(policyd.reload())
+        assert {outcome.reasons for outcome in outcomes} == {("policyd is stopping",)}
+        policyd.hup()
+        assert ended(policyd) == 0
+        assert [line["event"] for line in policyd.lines()][-2:] == [
+            "policyd.stopping",
+            "policyd.stopped",
+        ]
+
+
 # how much
 
 
