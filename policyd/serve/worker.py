@@ -10,6 +10,7 @@ sees its milter sessions to their end and exits.
 import asyncio
 import contextlib
 import gc
+import importlib
 import os
 import pickle
 import random
@@ -184,7 +185,7 @@ class Worker:
         lists = {}
         for name, count in take.lists:
             lists[name], parts = _unpacked(parts[:count]), parts[count:]
-        policy = unpack_policy(octets_of(policy_octets), lists, self._checks)
+        policy = self._policy(octets_of(policy_octets), lists)
         layout = pickle.loads(octets_of(layout_octets))  # noqa: S301 -- our own supervisor's
         cells = map_row(row, layout)
         self._lists = lists
@@ -203,6 +204,14 @@ class Worker:
                 self._milter.most_sessions = take.most_milter_sessions
         gc.freeze()  # what a policy and its lists are made of stays until it is let go whole
         self._tell_use()
+
+    def _policy(self, octets: bytes, lists: dict[str, NamedList]) -> Policy:
+        try:
+            return unpack_policy(octets, lists, self._checks)
+        except LookupError:  # it asks a check that was installed after this process began
+            importlib.invalidate_caches()
+            self._checks = installed()
+            return unpack_policy(octets, lists, self._checks)
 
     def _tell_use(self) -> None:
         """Say which policies are in use; again when the last use of an older one has ended."""

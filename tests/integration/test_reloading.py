@@ -291,6 +291,31 @@ def test_a_start_whose_builder_is_killed_ends_for_a_new_one(tmp_path: Path) -> N
     assert ended(policyd) == 70
 
 
+CHECK = """
+from policyd.checks.interface import Answer, Check
+check = Check("late", lambda attributes: Answer(True, "true"))
+"""
+
+
+def test_a_check_that_was_installed_since_the_start_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packages = tmp_path / "packages"
+    packages.mkdir()
+    monkeypatch.setenv("PYTHONPATH", str(packages), prepend=os.pathsep)
+    with Changing(tmp_path, saying("old")) as policyd, policyd.asking(4) as connections:
+        (packages / "late_check.py").write_text(CHECK)
+        information = packages / "late_check-1.dist-info"
+        information.mkdir()
+        (information / "METADATA").write_text("Metadata-Version: 2.1\nName: late-check\n")
+        (information / "entry_points.txt").write_text("[policyd.checks]\nlate = late_check:check\n")
+        policyd.become(rule("late", "450 4.2.1 late", "late()") + saying("new"))
+        assert {each.ask() for each in connections} == {"450 4.2.1 late"}
+        assert policyd.events("worker.failed", "worker.ended") == []
+        policyd.become(saying("newer"))
+        assert {each.ask() for each in connections} == {answer("newer")}
+
+
 def test_who_asks_while_policyd_stops_is_told_so_at_once(tmp_path: Path) -> None:
     with Changing(tmp_path, saying("old")) as policyd, policyd.session():
         with reloading(policyd) as outcomes:
