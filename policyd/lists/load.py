@@ -74,21 +74,28 @@ def load_list(source: ListSource) -> Reading:
 
 
 def reread(source: ListSource, before: Signatures) -> Reading:
-    """
-    Read a list of which an earlier reading, with the signatures `before`, is in force.
-
-    A file that had entries and now has no octet is an error: its writer failed, more likely than
-    not, and were it taken, every mailbox of it would be unknown.
-    """
+    """Read a list of which an earlier reading, with the signatures `before`, is in force."""
     reading = load_list(source)
-    faults = list(reading.faults)
-    for file in source.files:
-        old, new = before.get(file.path), reading.signatures.get(file.path)
-        if old is not None and new is not None and old.size and not new.size:
-            what = f"{file.shown} was emptied"
-            mend = "if that is meant, leave a line in it that begins with #"
-            faults.append(Fault(file.named_in, file.named_at, what, mend))
-    return reading._replace(faults=tuple(faults))
+    faults = (*reading.faults, *emptied(source, before, reading.signatures))
+    return reading._replace(faults=faults)
+
+
+def emptied(source: ListSource, before: Signatures, now: Signatures) -> tuple[Fault, ...]:
+    """
+    Blame the files of a list that had entries and now have no octet.
+
+    Their writer failed, more likely than not, and were one taken, every mailbox of it would be
+    unknown.
+    """
+    mend = "if that is meant, leave a line in it that begins with #"
+    return tuple(
+        Fault(file.named_in, file.named_at, f"{file.shown} was emptied", mend)
+        for file in source.files
+        if (old := before.get(file.path)) is not None
+        and (new := now.get(file.path)) is not None
+        and old.size
+        and not new.size
+    )
 
 
 class _ChangedError(Exception):

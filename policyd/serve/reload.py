@@ -7,11 +7,15 @@ thing is built at a time; whoever asks for a reload meanwhile gets the next one.
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Final, Protocol
 
 from policyd.config.difference import difference, needs_restart
+from policyd.config.outline import Outline
+from policyd.lists.load import emptied
+from policyd.lists.source import Fault
 from policyd.lists.watch import Watcher
 from policyd.observe.board import Board
 from policyd.serve.building import BuildError, Product, build, reread
@@ -118,6 +122,10 @@ class Reloads:
             problems = product.building.problems
             errors = tuple(str(each) for each in problems if each.severity == "error")
             return self._refuse(started, "configuration", errors)
+        faults = tuple(map(_said, self._emptied(outline)))
+        if faults:
+            _discard(product)
+            return self._refuse(started, "configuration", faults)
         fixed = needs_restart(self.supply.outline.config, outline.config)
         if fixed:
             _discard(product)
@@ -127,6 +135,12 @@ class Reloads:
                 tuple(f"{key} changes only with a restart of policyd" for key in fixed),
             )
         return await self._take(started, product)
+
+    def _emptied(self, outline: Outline) -> Iterator[Fault]:
+        """Blame files that were emptied since they were read, as when they are watched."""
+        before = dict(chain.from_iterable(e.signatures.items() for e in self.supply.lists.values()))
+        for each in outline.lists.values():
+            yield from emptied(each.source, before, each.signatures)
 
     async def _take(self, started: float, product: Product) -> Outcome:
         before = self.supply
@@ -189,7 +203,7 @@ class Reloads:
             return
         for reading in readings:
             name = reading.source.name
-            faults = [f"{f.file}:{f.line}: {f.what}; {f.mend}" for f in reading.faults]
+            faults = tuple(map(_said, reading.faults))
             if reading.taken:
                 self.supply.replace_list(reading, parts[name])
                 self._watcher.taken(name, reading.signatures)
@@ -202,6 +216,10 @@ class Reloads:
 
 def _watcher(supply: Supply) -> Watcher:
     return Watcher((each.source, each.signatures) for each in supply.outline.lists.values())
+
+
+def _said(fault: Fault) -> str:
+    return f"{fault.file}:{fault.line}: {fault.what}; {fault.mend}"
 
 
 def _discard(product: Product) -> None:

@@ -127,6 +127,23 @@ def test_a_reload_takes_a_list_that_has_changed_too(policyd: Changing) -> None:
         all_read(connections, policyd, "both", "newer@example.org")
 
 
+def test_a_reload_does_not_take_a_list_whose_file_was_emptied(policyd: Changing) -> None:
+    file = policyd.directory / "kept.txt"
+    file.write_text("old@example.org\n")
+    policyd.become(of_file("kept") + asks("kept"))
+    with Asking(policyd.port) as connection:
+        file.write_text("")
+        outcome = policyd.reload()
+        assert outcome.refused == "configuration"
+        assert [reason.partition("; ")[0] for reason in outcome.reasons] == [
+            f"{policyd.configuration}:13: {file} was emptied"
+        ]
+        assert connection.ask("old@example.org") == "450 4.2.1 kept"
+        file.write_text("# nobody any more\n")
+        assert not policyd.reload().refused
+        assert connection.ask("old@example.org") == "DUNNO"
+
+
 def test_a_list_is_made_of_what_the_reload_says_and_that_is_watched(policyd: Changing) -> None:
     for name in ("first", "second"):
         (policyd.directory / f"{name}.txt").write_text(f"{name}@example.org\n")
