@@ -141,6 +141,11 @@ Supplies = Callable[[int], tuple[Take, Sequence[int]]]
 """Gives what a worker of that number begins to decide by, and the descriptors of it."""
 
 
+def delay_after(short_lives: int) -> float:
+    """Give the seconds to wait after so many short lives in succession, one at least."""
+    return min(_FIRST_DELAY * 2.0 ** min(short_lives - 1, _DOUBLINGS), _LONGEST_DELAY)
+
+
 class Crew:
     """
     All workers.
@@ -303,8 +308,7 @@ class Crew:
 
     def _start_later(self, number: int) -> None:
         lives = self._short_lives[number] = self._short_lives.get(number, 0) + 1
-        delay = min(_FIRST_DELAY * 2.0 ** min(lives - 1, _DOUBLINGS), _LONGEST_DELAY)
-        self._task(self._start_after(number, delay))
+        self._task(self._start_after(number, delay_after(lives)))
 
     async def _start_after(self, number: int, delay: float) -> None:
         await asyncio.sleep(delay)

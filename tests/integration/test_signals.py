@@ -165,6 +165,22 @@ def test_a_signal_at_any_moment_of_the_start_leaves_nothing_behind(
     assert 0 in statuses
 
 
+def killed(directory: Path, moment: float) -> str:
+    """Start one, kill its supervisor after so many seconds, and await the others' end."""
+    started = Started(directory)
+    time.sleep(moment)
+    started.process.kill()
+    started.process.wait()
+    until(lambda: not session(started.process.pid))
+    return started.log.read_text()
+
+
+def test_a_supervisor_killed_at_any_moment_of_the_start_leaves_no_process(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(3) as pool:
+        said = pool.map(lambda i: killed(tmp_path / str(i), random.uniform(0.2, 1.5)), range(6))
+        assert not any("Traceback" in each for each in said)
+
+
 @pytest.mark.parametrize("event", ["worker.started", "policyd.started"])
 def test_a_terminals_interrupt_reaches_all_and_is_the_supervisors_alone(
     tmp_path: Path, event: str

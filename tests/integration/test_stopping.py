@@ -174,6 +174,16 @@ def test_a_second_signal_ends_the_wait_for_an_answer_too(alone: Supervised) -> N
         assert time.monotonic() - began < QUICKLY
 
 
+def test_frozen_workers_end_at_a_second_signal_too(policyd: Supervised) -> None:
+    for pid in policyd.pids().values():
+        os.kill(pid, signal.SIGSTOP)
+    terminate(policyd)
+    until(lambda: stopping(policyd))
+    began = terminate(policyd)
+    assert ended(policyd) == 0
+    assert time.monotonic() - began < QUICKLY
+
+
 def test_drain_timeout_bounds_the_wait_for_milter_sessions(alone: Supervised) -> None:
     with until_state(alone, 3):
         began = terminate(alone)
