@@ -21,8 +21,8 @@ class Size:
 
     rules: tuple[int, ...] = (10, 1000)
     reloads: int = 200
-    trials: int = 3
-    """Reloads without load, by which the length of the undisturbed run is chosen."""
+    trials: int = 10
+    """Reloads before all others, by which the length of the undisturbed run is chosen."""
     connections: int = 100
     sessions: int = 20
 
@@ -46,9 +46,9 @@ def _run(size: Size, rules: int) -> Reload:
                 askers=size.connections,
                 tellers=size.sessions,
             )
-            trials = [site.reload(by_command=number % 2 == 0) for number in range(size.trials)]
-            length = min(trials) * size.reloads + 2 * _SETTLED
-            undisturbed = _undisturbed(plan, site, length)
+            trial, _, _ = _disturbed(plan, site, size.trials)
+            each = (trial.seconds - 2 * _SETTLED) / size.trials
+            undisturbed = _undisturbed(plan, site, each * size.reloads + 2 * _SETTLED)
             disturbed, begun, seconds = _disturbed(plan, site, size.reloads)
     return Reload(
         rules=rules,
