@@ -225,10 +225,9 @@ def test_a_worker_without_descriptors_closes_what_it_cannot_take(policyd: Superv
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.ExitStack() as stack:
         for pid in before.values():
-            highest = max(int(each.name) for each in Path(f"/proc/{pid}/fd").iterdir())
             limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
             stack.callback(resource.prlimit, pid, resource.RLIMIT_NOFILE, limits)
-            resource.prlimit(pid, resource.RLIMIT_NOFILE, (highest + 4, limits[1]))
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, (free_until(pid, 4), limits[1]))
         every = [stack.enter_context(Asking(policyd.port)) for _ in range(100)]
         answers = []
         for one in every:
@@ -240,6 +239,12 @@ def test_a_worker_without_descriptors_closes_what_it_cannot_take(policyd: Superv
         assert policyd.protocol_errors("too-many-connections") == counted + refused
         assert policyd.connections() == len(answers)
     assert policyd.pids() == before
+
+
+def free_until(pid: int, count: int) -> int:
+    """Give the number below which so many descriptors of a process are free."""
+    taken = {int(each.name) for each in Path(f"/proc/{pid}/fd").iterdir()}
+    return [number for number in range(len(taken) + count + 1) if number not in taken][count]
 
 
 # who holds what
