@@ -22,6 +22,6 @@ def serve(config: Path) -> None:
     # is an end without a word
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    from policyd.serve.supervisor import serve as run  # noqa: PLC0415 -- what serves loads last
+    from policyd.serve.start import serve as run  # noqa: PLC0415 -- what serves loads last
 
     raise SystemExit(run(config))

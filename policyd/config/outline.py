@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from policyd.config.model import Config
-from policyd.config.policy import Loaded
 from policyd.lists.signature import Signatures
 from policyd.lists.source import ListSource
 from policyd.rules.source import RuleSource
@@ -35,19 +34,3 @@ class Outline:
     ruled: frozenset[Stage]
     lists: Mapping[str, ListOutline]
     hash: str
-
-
-def outline_of(loaded: Loaded) -> Outline:
-    """Give the outline of a loaded configuration; ValueError of one with errors."""
-    policy = loaded.policy_in_force
-    return Outline(
-        config=loaded.config,
-        rules=tuple(dict.fromkeys(rule.source for rule in policy.rules)),
-        owners=dict(policy.owners),
-        ruled=frozenset(rule.stage for rule in policy.rules),
-        lists={
-            name: ListOutline(named.source, dict(named.signatures), len(named))
-            for name, named in loaded.lists.items()
-        },
-        hash=policy.hash,
-    )

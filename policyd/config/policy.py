@@ -7,6 +7,7 @@ from pathlib import Path
 from policyd.checks.interface import Check, installed
 from policyd.config.load import load
 from policyd.config.model import Config
+from policyd.config.outline import ListOutline, Outline
 from policyd.config.problem import Problem, Severity
 from policyd.lists.entries import EntryError
 from policyd.lists.named import NamedList
@@ -59,6 +60,22 @@ def load_policy(path: Path, checks: Mapping[str, Check] | None = None) -> Loaded
     if any(problem.severity == "error" for problem in problems):
         policy = None
     return Loaded(read.model, policy, read.lists, known, problems)
+
+
+def outline_of(loaded: Loaded) -> Outline:
+    """Give the outline of a loaded configuration; ValueError of one with errors."""
+    policy = loaded.policy_in_force
+    return Outline(
+        config=loaded.config,
+        rules=tuple(dict.fromkeys(rule.source for rule in policy.rules)),
+        owners=dict(policy.owners),
+        ruled=frozenset(rule.stage for rule in policy.rules),
+        lists={
+            name: ListOutline(named.source, dict(named.signatures), len(named))
+            for name, named in loaded.lists.items()
+        },
+        hash=policy.hash,
+    )
 
 
 def _scope(

@@ -14,8 +14,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from policyd.config.outline import outline_of
-from policyd.config.policy import Loaded, load_policy
+from policyd.config.policy import Loaded, load_policy, outline_of
 from policyd.lists.load import Snapshot, reread
 from policyd.lists.parcel import pack as pack_list
 from policyd.lists.source import ListSource

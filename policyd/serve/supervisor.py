@@ -1,27 +1,18 @@
 """
-The supervisor: the process that `policyd serve` is, from start to stop.
+The supervisor: the process that `policyd serve` is, once its configuration is built.
 
-It has the configuration built, opens the sockets, starts workers and watches them, passes policy
+It opens the sockets, starts workers and watches them, passes policy
 connections on, serves HTTP, and reloads. It decides nothing itself.
-
-Signals. SIGTERM and SIGINT stop: no more milter sessions are taken, those that are open are seen to
-their end within `drain_timeout`, then answers under way are finished; a second one does not wait.
-SIGHUP reloads. Each does so at any moment: a stop ends a start or a reload under way, a reload
-that is asked for while policyd starts follows the start.
 """
 
 import asyncio
 import contextlib
-import resource
-import signal
 import socket
-import sys
 import time
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-import uvloop
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
 from policyd import __version__
@@ -33,7 +24,7 @@ from policyd.observe.log import Log, capture_logging, open_log
 from policyd.observe.metrics import Metrics
 from policyd.observe.series import Layout, Row, map_row
 from policyd.protocol.delegation import Reason
-from policyd.serve.building import BuildError, Product, build
+from policyd.serve.building import Product
 from policyd.serve.commands import CommandListener, Outcome
 from policyd.serve.crew import Crew, Why
 from policyd.serve.doorman import Doorman
@@ -41,17 +32,10 @@ from policyd.serve.gauges import Gauges
 from policyd.serve.http import HttpListener
 from policyd.serve.messages import Begin, Take
 from policyd.serve.reload import Reloads
+from policyd.serve.signals import Signals
 from policyd.serve.sockets import Listener, open_listeners, parse_endpoint
-from policyd.serve.spawn import SUPERVISORS
 from policyd.serve.supply import Supply, allowed
 from policyd.smtp.stage import FrontEnd, Stage
-
-CONFIGURATION: Final = 78
-"""EX_CONFIG of sysexits(3)."""
-UNAVAILABLE: Final = 69
-"""EX_UNAVAILABLE: something to listen on is taken."""
-SOFTWARE: Final = 70
-"""EX_SOFTWARE: the service manager is to start us again."""
 
 FINISH_WITHIN: Final = 25.0
 """Seconds that workers have for the answers under way and the last lines of the log."""
@@ -63,78 +47,15 @@ UNASKED_AFTER: Final = 900.0
 """Seconds after which a stage that has rules and was never asked is told in the log."""
 
 
-def serve(path: Path) -> int:
-    """Serve a configuration until a signal; the exit status (see the constants), 0 for a stop."""
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        status = runner.run(_serve(path))
-        # all is done: a signal is late, and the loop takes its handlers along when it closes
-        signal.pthread_sigmask(signal.SIG_BLOCK, SUPERVISORS)
-    return status
-
-
-async def _serve(path: Path) -> int:
-    """Have the configuration built, which a signal can end, and be its supervisor."""
-    stop = _Stop()
-    _take_descriptors()
-    building = asyncio.create_task(build(path, polite=False))
-    stopped = asyncio.create_task(stop.first.wait())
-    await asyncio.wait((building, stopped), return_when=asyncio.FIRST_COMPLETED)
-    stopped.cancel()
-    if stop.first.is_set():
-        building.cancel()
-        await asyncio.wait((building,))
-        return 0
-    try:
-        product = building.result()
-    except (BuildError, OSError) as error:
-        _say(f"policyd cannot serve: {error}")
-        return SOFTWARE
-    if product.building.outline is None:
-        for problem in product.building.problems:
-            if problem.severity == "error":
-                _say(str(problem))
-        return CONFIGURATION
-    try:
-        return await Supervisor(path, product, product.building.outline, stop).run()
-    except (OSError, LookupError) as error:
-        _say(f"policyd cannot serve: {error}")
-        return UNAVAILABLE
-
-
-def _take_descriptors() -> None:
-    """Take as many open files as we may have, also for the processes that are started."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(OSError, ValueError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-
-
-class _Stop:
-    """What signals have asked for, from the first moment on."""
-
-    def __init__(self) -> None:
-        self.first = asyncio.Event()
-        self.second = asyncio.Event()
-        self.reload = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._asked)
-        loop.add_signal_handler(signal.SIGHUP, self.reload.set)
-
-    def _asked(self) -> None:
-        if self.first.is_set():
-            self.second.set()
-        self.first.set()
-
-
 class Supervisor:
     """Everything that serves one configuration."""
 
-    def __init__(self, path: Path, product: Product, outline: Outline, stop: _Stop) -> None:
+    def __init__(self, path: Path, product: Product, outline: Outline, signals: Signals) -> None:
         """Take a configuration without errors, as built."""
         self._path = path
         self._product = product
         self._config = outline.config
-        self._stop = stop
+        self._signals = signals
         self._ready = "starting"
         self._released = 0
         self._log: Log = open_log(self._config.log.format, self._dropped)
@@ -149,7 +70,7 @@ class Supervisor:
         try:
             async with contextlib.AsyncExitStack() as undo:
                 await self._begin(undo)
-                await self._stop.first.wait()
+                await self._signals.stop.wait()
                 await self._end()
             self._log.event("info", "policyd.stopped")
         finally:
@@ -272,7 +193,7 @@ class Supervisor:
     def _crew_changed(self) -> None:
         """Look at what may go on now: accepting, the first readiness, the release of series."""
         serving = len(self._crew.serving)
-        if self._stop.first.is_set():
+        if self._signals.stop.is_set():
             return
         if not serving:
             self._doorman.close()
@@ -313,8 +234,8 @@ class Supervisor:
 
     async def _reload_at_signals(self) -> None:
         while True:
-            await self._stop.reload.wait()
-            self._stop.reload.clear()
+            await self._signals.reload.wait()
+            self._signals.reload.clear()
             await self._reloads.ask()
 
     async def policy_changed(self) -> None:
@@ -352,12 +273,12 @@ class Supervisor:
         await self._until(
             lambda: all(each.drained for each in self._crew.serving),
             self._config.server.drain_timeout,
-            self._stop.second,
+            self._signals.hurry,
         )
         self._doorman.dismiss()
         _close(self._policy_listeners)
         self._crew.finish()
-        await self._until(lambda: self._crew.ended, FINISH_WITHIN, self._stop.second)
+        await self._until(lambda: self._crew.ended, FINISH_WITHIN, self._signals.hurry)
         await self._until(lambda: self._crew.ended, HURRY_WITHIN)
         await self._crew.end()
 
@@ -413,7 +334,3 @@ def _close(listeners: list[Listener]) -> None:
         listener.remove()
         listener.socket.close()
     listeners.clear()
-
-
-def _say(text: str) -> None:
-    sys.stderr.write(f"{text}\n")

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from policyd.config.difference import RESTART, Change, Difference, difference, needs_restart
 from policyd.config.model import TABLES, Config
-from policyd.config.outline import ListOutline, Outline, outline_of
-from policyd.config.policy import load_policy
+from policyd.config.outline import ListOutline, Outline
+from policyd.config.policy import load_policy, outline_of
 from policyd.lists.source import InlineEntry, Kind, ListFile, ListSource
 from policyd.rules.source import RuleSource
 from policyd.smtp.decision import Mode

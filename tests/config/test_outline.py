@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from policyd.config.outline import Outline, outline_of
-from policyd.config.policy import load_policy
+from policyd.config.outline import Outline
+from policyd.config.policy import load_policy, outline_of
 from policyd.lists.signature import sign
 from policyd.lists.source import Kind
 from policyd.smtp.stage import FrontEnd, Stage
