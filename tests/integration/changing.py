@@ -21,7 +21,7 @@ from tools.policyd_process import PolicydProcess, free_port
 PATIENCE: Final = 20.0
 """Seconds for what takes one or two on a quiet machine."""
 
-_PAUSE: Final = 0.004
+_PAUSE: Final = 0.01
 """Seconds between an answer and the next request of a load, which is to leave others some CPU."""
 
 HEAD: Final = """\

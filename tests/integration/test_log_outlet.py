@@ -156,12 +156,12 @@ def everybody_logs(policyd: Changing) -> int:
     names = [f"{number:060}" for number in range(10)]
     doubtful = "".join(rule(name, "450 4.7.1 Later", "size > '1 MiB'") for name in names)
     with policyd.asking(6) as connections:
-        asking = threading.Thread(target=all_ask, args=(connections, 1000))
+        asking = threading.Thread(target=all_ask, args=(connections, 500))
         asking.start()
         for number in range(RELOADS):
             policyd.become(doubtful * (number == 1) + saying("said"))
         asking.join()
-        return 1001 * len(connections)
+        return 501 * len(connections)
 
 
 def said_by_the_supervisor(lines: list[dict[str, Any]]) -> int:
