@@ -91,7 +91,7 @@ def postfix(
             "trusting": {"smtpd_authorized_xclient_hosts": "127.0.0.0/8"},
             "bytes": {"smtputf8_enable": "no", **asking},
         },
-        main={"smtpd_milters": milter.endpoint, "non_smtpd_milters": milter.endpoint},
+        main={name: f"unix:{milter.path}" for name in ("smtpd_milters", "non_smtpd_milters")},
     )
 
 
