@@ -10,7 +10,7 @@ import pytest
 
 from tests.integration.conftest import short_directory
 from tests.integration.throw_away import PolicyServer, policy_service, serving
-from tests.serve.milter_running import RunningMilter
+from tests.serve.milter_running import RunningMilter, listen
 from tools.postfix_instance import PostfixInstance
 from tools.smtp_dialogue import Reply, SmtpDialogue
 
@@ -71,8 +71,10 @@ def directory() -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def milter(directory: Path) -> Iterator[RunningMilter]:
-    open_to_postfix = {"socket_mode": 0o666}
-    with RunningMilter(directory, *RULES, socket=open_to_postfix) as milter:
+    with (
+        listen(directory, mode=0o666) as open_to_postfix,
+        RunningMilter(directory, *RULES, listener=open_to_postfix) as milter,
+    ):
         yield milter
 
 

@@ -21,9 +21,9 @@ _ROOT = Path(__file__).parents[2]
 _PROGRAM = Path(__file__).with_name("milter_process.py")
 
 
-def listen(directory: Path) -> socket.socket:
+def listen(directory: Path, *, mode: int = 0o660) -> socket.socket:
     """Open a socket as the supervisor does, for one milter or for several to inherit."""
-    return open_listeners(Endpoint(path=str(directory / "milter.sock")))[0].socket
+    return open_listeners(Endpoint(path=str(directory / "milter.sock")), mode=mode)[0].socket
 
 
 class RunningMilter:
