@@ -93,7 +93,7 @@ def postfix(
             "trusting": {"smtpd_authorized_xclient_hosts": "127.0.0.0/8"},
             "bytes": {"smtputf8_enable": "no", **asking},
         },
-        main={name: f"unix:{milter.path}" for name in ("smtpd_milters", "non_smtpd_milters")},
+        main=dict.fromkeys(("smtpd_milters", "non_smtpd_milters"), f"unix:{milter.path}"),
     )
 
 
