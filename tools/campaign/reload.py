@@ -28,7 +28,7 @@ class Size:
 
 
 FULL: Final = Size()
-QUICK: Final = Size(reloads=2, trials=1)
+QUICK: Final = Size(rules=(200,), reloads=4, trials=1)
 
 
 def run(size: Size) -> tuple[Reload, ...]:
