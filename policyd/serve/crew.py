@@ -9,6 +9,7 @@ import asyncio
 import socket
 import subprocess
 import time
+from collections import deque
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from enum import StrEnum
 from typing import Final
@@ -42,6 +43,8 @@ LOOK_EVERY: Final = 0.5
 """Seconds between looks at the pulses."""
 _FRESH: Final = 3 * INTERVAL
 """Seconds since the last beat within which a worker is given connections."""
+_TIDY_AFTER: Final = 0.02
+"""Seconds after which a worker has received what it was given, if it turns."""
 _SHORT_LIFE: Final = 1.0
 """Seconds of serving; who dies earlier is replaced more slowly each time."""
 _FIRST_DELAY: Final = 0.1
@@ -79,6 +82,7 @@ class Worker:
         self.why_killed: Why | None = None
         self.since = time.monotonic()
         self._given = 0
+        self._untaken: deque[socket.socket] = deque()
         ours, theirs = pair()
         memory = new_memory()
         try:
@@ -116,11 +120,35 @@ class Worker:
         return self.connections if front_end is FrontEnd.POLICY else self.sessions
 
     def give(self, connection: socket.socket) -> bool:
-        """Pass a connection on; false if its control socket has no room."""
+        """
+        Pass a connection on, which is the worker's then; false if its control socket has no room.
+
+        It is kept here until the worker has received it: who is lost before that has read nothing
+        of it, so another can have it.
+        """
         if not self.channel.offer(Connection(), [connection.fileno()]):
             return False
+        if not self._untaken:
+            asyncio.get_running_loop().call_later(_TIDY_AFTER, self._tidy)
         self._given += 1
+        self._untaken.append(connection)
         return True
+
+    def _tidy(self) -> None:
+        """Let go what the worker has received by now."""
+        if self.state is State.ENDED:
+            return
+        while len(self._untaken) > self._given - self.pulse.taken:
+            self._untaken.popleft().close()
+        if self._untaken:
+            asyncio.get_running_loop().call_later(_TIDY_AFTER, self._tidy)
+
+    def untaken(self) -> list[socket.socket]:
+        """Give back what a worker that is lost has not received."""
+        self._tidy()
+        found = list(self._untaken)
+        self._untaken.clear()
+        return found
 
     def silent(self, now: float) -> float:
         """Seconds since its last beat; while it starts, since the start."""
@@ -151,7 +179,8 @@ class Crew:
     All workers.
 
     `supplies` is asked when a worker starts; `tell` logs an event; `restarted` counts a restart;
-    `changed` is called when a worker has begun or ceased to serve or to use a policy.
+    `changed` is called when a worker has begun or ceased to serve or to use a policy; `give_back`
+    gets the connections that a worker was given and has not received when it was lost.
     """
 
     def __init__(
@@ -162,6 +191,7 @@ class Crew:
         tell: Callable[..., object],
         restarted: Callable[[int, Why], object],
         changed: Callable[[], object],
+        give_back: Callable[[list[socket.socket]], object],
     ) -> None:
         """Prepare workers, one for each of `begins`, numbered from 1 as they say."""
         self._begins = begins
@@ -169,6 +199,7 @@ class Crew:
         self._tell = tell
         self._restarted = restarted
         self._changed = changed
+        self._give_back = give_back
         self._workers: dict[int, Worker] = {}
         self._short_lives: dict[int, int] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -276,7 +307,9 @@ class Crew:
 
     async def _lost(self, worker: Worker) -> None:
         served = time.monotonic() - worker.since if worker.state is State.SERVING else 0.0
+        untaken = worker.untaken()
         worker.state = State.ENDED
+        self._give_back(untaken)
         status = await worker.ended()
         worker.pulse.close()
         del self._workers[worker.number]

@@ -8,6 +8,7 @@ socket come to hold 7 and 93 of 100 connections. Who may connect, and how many, 
 import asyncio
 import errno
 import socket
+from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Final
 
@@ -29,8 +30,8 @@ class Doorman:
     """
     Accepts on listening sockets, which stay the caller's, while it is open.
 
-    `pass_on` takes a connection, which is closed here afterwards, or says that nobody can now:
-    then it is offered again after moments, and what comes meanwhile waits in the kernel. `held`
+    `pass_on` takes a connection, which is its own then, or says that nobody can now: then it is
+    offered again after moments, and what comes meanwhile waits in the kernel. `held`
     gives how many are open. `refused` is told of those that are turned away.
     """
 
@@ -46,7 +47,7 @@ class Doorman:
         self._pass_on = pass_on
         self._held = held
         self._refused = refused
-        self._kept: socket.socket | None = None
+        self._kept: deque[socket.socket] = deque()
         self._open = self._dismissed = False
         self._timer: asyncio.TimerHandle | None = None
         self.most = 0
@@ -73,17 +74,28 @@ class Doorman:
 
     def resume(self) -> None:
         """Try again, after somebody has become able to take connections."""
-        kept, self._kept = self._kept, None
-        if kept is None or self._hand_over(kept):
-            self.open()
+        while self._kept:
+            if not self._hand_over(self._kept.popleft()):
+                return
+        self.open()
+
+    def take_back(self, connections: Iterable[socket.socket]) -> None:
+        """Offer connections again that were passed on and not received."""
+        self._kept.extend(connections)
+        if self._dismissed:
+            self._turn_out()
+        elif self._kept:
+            self.resume()
 
     def dismiss(self) -> None:
         """Close for good."""
         self.close()
         self._dismissed = True
-        if self._kept is not None:
-            self._kept.close()
-            self._kept = None
+        self._turn_out()
+
+    def _turn_out(self) -> None:
+        while self._kept:
+            self._kept.popleft().close()
 
     def _accept(self, listener: Listener) -> None:
         for _ in range(_AT_ONCE):
@@ -117,9 +129,8 @@ class Doorman:
 
     def _hand_over(self, connection: socket.socket) -> bool:
         if self._pass_on(connection):
-            connection.close()
             return True
-        self._kept = connection
+        self._kept.appendleft(connection)
         self._pause(_AGAIN)
         return False
 

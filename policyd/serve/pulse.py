@@ -10,9 +10,10 @@ import os
 from typing import Final
 
 _BEAT: Final = 0
-_CLOSED: Final = 1
-_SESSIONS: Final = 2
-_OCTETS: Final = 3 * 8
+_TAKEN: Final = 1
+_CLOSED: Final = 2
+_SESSIONS: Final = 3
+_OCTETS: Final = 4 * 8
 
 INTERVAL: Final = 0.25
 """Seconds between beats."""
@@ -36,8 +37,17 @@ class Pulse:
         self._cells[_BEAT] = now
 
     @property
+    def taken(self) -> int:
+        """How many of the policy connections that it was given it has received."""
+        return int(self._cells[_TAKEN])
+
+    def count_taken(self) -> None:
+        """Count a policy connection that was received; called before anything is read of it."""
+        self._cells[_TAKEN] += 1
+
+    @property
     def closed(self) -> int:
-        """How many of the policy connections that it was given have ended."""
+        """How many of those have ended."""
         return int(self._cells[_CLOSED])
 
     def count_closed(self) -> None:

@@ -86,14 +86,15 @@ class Supervisor:
         board = Board(config.server.workers)
         self._supply_first(board)
         self._open(undo)
+        self._doorman = Doorman(self._policy_listeners, self._pass_on, self._held, self._refused)
         self._crew = Crew(
             self._begins(),
             self._supplies,
             tell=tell,
             restarted=self._restarted,
             changed=self._crew_changed,
+            give_back=self._doorman.take_back,
         )
-        self._doorman = Doorman(self._policy_listeners, self._pass_on, self._held, self._refused)
         self._bound()
         if config.metrics is not None:
             http = HttpListener(

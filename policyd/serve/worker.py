@@ -76,7 +76,9 @@ class Worker:
         self._lists: dict[str, NamedList] = {}
         self._generation = 0
         self._oldest = 0
-        self._older_tasks: set[asyncio.Task[Answer]] = set()
+        # what may be in use of older policies, by generation, the oldest first
+        self._policies: dict[int, Policy] = {}
+        self._older_tasks: dict[asyncio.Task[Answer], int] = {}
         self._told = (0, 0)
         self._drain_seconds = 0.0
         self._milter: MilterServer | None = None
@@ -107,6 +109,7 @@ class Worker:
     def _obey(self, message: ToWorker, descriptors: list[int]) -> None:
         match message:
             case Connection():
+                self._pulse.count_taken()
                 self._adopt(descriptors)
             case Begin():
                 self._begin(message, descriptors)
@@ -190,15 +193,16 @@ class Worker:
         cells = map_row(row, layout)
         self._lists = lists
         self._drain_seconds = take.drain
-        self._generation = take.generation
+        before, self._generation = self._generation, take.generation
+        self._policies[take.generation] = policy
         if self._service is None:
             self._service = self._start(take, policy, Metrics(layout, cells))
             gc.collect()
             self._control.post(Ready())
         else:
             self._service.take(policy, take.settings, layout, cells)
-            for task in self._delegation.tasks - self._older_tasks:
-                self._older_tasks.add(task)
+            for task in self._delegation.tasks - self._older_tasks.keys():
+                self._older_tasks[task] = before
                 task.add_done_callback(self._older_task_ended)
             if self._milter is not None:
                 self._milter.most_sessions = take.most_milter_sessions
@@ -215,15 +219,20 @@ class Worker:
 
     def _tell_use(self) -> None:
         """Say which policies are in use; again when the last use of an older one has ended."""
-        older = self._milter is not None and self._milter.older_sessions
-        if not (older or self._older_tasks):
-            self._oldest = self._generation
+        sessions = self._milter.policies if self._milter is not None else frozenset()
+        tasks = set(self._older_tasks.values())
+        self._policies = {
+            generation: policy
+            for generation, policy in self._policies.items()
+            if generation == self._generation or generation in tasks or policy in sessions
+        }
+        self._oldest = next(iter(self._policies))
         if self._told != (self._generation, self._oldest):
             self._told = (self._generation, self._oldest)
             self._control.post(Uses(self._generation, self._oldest))
 
     def _older_task_ended(self, task: asyncio.Task[Answer]) -> None:
-        self._older_tasks.discard(task)
+        del self._older_tasks[task]
         self._tell_use()
 
     def _connections(self, front_end: FrontEnd, delta: int) -> None:

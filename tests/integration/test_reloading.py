@@ -192,6 +192,20 @@ def test_series_of_a_removed_rule_stay_while_a_milter_session_counts_them(
     assert policyd.value("policyd_dropped_total", what="series") == 0
 
 
+def test_series_go_with_the_last_session_of_their_policy_whatever_newer_sessions_are_open(
+    policyd: Changing,
+) -> None:
+    policyd.become(rule("one", "450 4.2.1 One", stage="end-of-data"))
+    with contextlib.ExitStack() as newer:
+        with policyd.session():
+            policyd.become(rule("two", "550 5.7.1 Two", stage="end-of-data"))
+            newer.enter_context(policyd.session())
+            policyd.become(rule("three", "550 5.7.1 Three", stage="end-of-data"))
+            assert rule_counts(policyd) == {"one": 0, "two": 0, "three": 0}
+        until(lambda: rule_counts(policyd) == {"two": 0, "three": 0})
+    until(lambda: rule_counts(policyd) == {"three": 0})
+
+
 def test_reloads_are_counted_by_their_result(policyd: Changing) -> None:
     policyd.become(saying("old"))
 

@@ -194,6 +194,19 @@ def test_a_frozen_worker_is_passed_over_then_replaced(policyd: Supervised) -> No
     assert policyd.events("worker.ended")[-1]["reason"] == "hung"
 
 
+def test_who_was_passed_to_a_frozen_worker_is_answered_by_another_on_the_same_connection(
+    policyd: Supervised,
+) -> None:
+    before = policyd.pids()
+    with contextlib.ExitStack() as stack:
+        os.kill(before[1], signal.SIGSTOP)
+        every = [stack.enter_context(Asking(policyd.port)) for _ in range(20)]
+        for one in every:
+            one.send("jo@example.org")
+        assert [one.receive() for one in every] == [REPLY] * 20
+    assert policyd.until_all_serve()[1] != before[1]
+
+
 def test_nobody_is_blamed_for_a_time_in_which_all_stood_still(policyd: Supervised) -> None:
     before, restarts = policyd.pids(), policyd.restarts()
     with asking(policyd, 4) as every:

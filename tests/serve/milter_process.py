@@ -149,7 +149,8 @@ def obey(order: str, server: MilterServer, service: Service, given: dict[str, An
             server.drain(lambda: RECORDER.line(idle=True))
             return None
         case ["state"]:
-            counts = {"open": server.open_sessions, "older": server.older_sessions}
+            older = bool(server.policies - {service.policy})
+            counts = {"open": server.open_sessions, "older": older}
             objects = gc.get_objects()
             counts["kept"] = sum(isinstance(each, Session) for each in objects)
             counts["policies"] = sum(isinstance(each, Policy) for each in objects)

@@ -165,7 +165,7 @@ class Bench:
         return self.listeners[0].socket.getsockname()
 
     def pass_on(self, connection: socket.socket) -> bool:
-        self.server.adopt(connection.dup())
+        self.server.adopt(connection)
         return True
 
     async def client(self) -> Client:

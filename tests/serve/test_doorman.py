@@ -33,7 +33,7 @@ class Hall:
 
     def take(self, connection: socket.socket) -> bool:
         if not self.full:
-            self.inside.append(connection.dup())
+            self.inside.append(connection)
         return not self.full
 
     def visit(self) -> socket.socket:
@@ -150,6 +150,31 @@ def test_a_doorman_that_was_closed_meanwhile_does_not_open_by_itself(play: Play)
             assert not hall.inside
             hall.doorman.resume()
             await hall.until(lambda: len(hall.inside) == 1)
+
+    play(scene)
+
+
+def test_connections_that_were_not_received_are_offered_again_before_others(play: Play) -> None:
+    async def scene(hall: Hall) -> None:
+        hall.doorman.open()
+        with hall.visit() as first, hall.visit() as second:
+            await hall.until(lambda: len(hall.inside) == 2)
+            names = [each.getpeername() for each in hall.inside]
+            given_back, hall.inside = hall.inside, []
+            hall.full = True
+            hall.doorman.take_back(given_back)
+            with hall.visit():
+                await asyncio.sleep(0.2)
+                assert not hall.inside
+                hall.full = False
+                await hall.until(lambda: len(hall.inside) == 3)
+            assert [each.getpeername() for each in hall.inside[:2]] == names
+            assert not is_shut(first)
+            assert not is_shut(second)
+            given_back, hall.inside = hall.inside, []
+            hall.doorman.dismiss()
+            hall.doorman.take_back(given_back)
+            await hall.until(lambda: is_shut(first) and is_shut(second))
 
     play(scene)
 

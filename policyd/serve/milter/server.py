@@ -148,12 +148,11 @@ class MilterServer:
         return self._sessions.open
 
     @property
-    def older_sessions(self) -> bool:
-        """Whether a session is left that began before the service was given its policy."""
-        policy = self._service.policy
-        if self._planned is not None and self._planned[0] is not policy:
+    def policies(self) -> frozenset[Policy]:
+        """The policies under which sessions go on; to ask after the service's has changed."""
+        if self._planned is not None and self._planned[0] is not self._service.policy:
             self._planned = None  # else the older policy would stay until the next negotiation
-        return self._sessions.older_than(policy)
+        return self._sessions.policies
 
     @staticmethod
     def _start_thread(name: str, run: Callable[[], None]) -> threading.Thread:

@@ -12,7 +12,7 @@ class Sessions:
     Counts sessions, refuses those that are too many, and knows which policies are still in use.
 
     Called on any thread. A session begins under the service's policy at that moment: it either is
-    counted before older_than() is asked for a new one, or begins under the new one.
+    counted before `policies` is asked after a change, or begins under the new one.
     """
 
     def __init__(self, service: Service, most: int, changed: Callable[[int], object]) -> None:
@@ -44,7 +44,8 @@ class Sessions:
             self.open -= 1
             self._changed(self.open)
 
-    def older_than(self, policy: Policy) -> bool:
-        """Tell whether a session runs under any other policy."""
+    @property
+    def policies(self) -> frozenset[Policy]:
+        """The policies under which sessions run."""
         with self._lock:
-            return any(other is not policy for other in self._under)
+            return frozenset(self._under)
