@@ -1,6 +1,7 @@
 """`python -m tools.campaign`: run the campaigns (`make campaign`)."""
 
 import argparse
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -39,6 +40,8 @@ def main() -> int:
     parser.add_argument("--write", action="store_true", help="write docs/campaigns.md and .json")
     parser.add_argument("--json", action="store_true", help="print JSON, not Markdown")
     arguments = parser.parse_args()
+    # leave every campaign by the way that stops what it has started
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     if unknown := set(arguments.campaigns) - set(CAMPAIGNS):
         parser.error(f"no such campaign: {', '.join(sorted(unknown))}")
     results = Results(machine=report.machine(), software=report.versions())
