@@ -8,11 +8,19 @@ _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_S
 
 
 def kept(octets: bytes, name: str) -> int:
-    """Put octets where another process can read them and nobody change them; a descriptor."""
+    """
+    Put octets where another process can read them and nobody change them; a descriptor.
+
+    OSError, and nothing is left open, when memory or descriptors are short.
+    """
     descriptor = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    with open(descriptor, "wb", closefd=False) as file:
-        file.write(octets)
-    fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, _SEALS)
+    try:
+        with open(descriptor, "wb", closefd=False) as file:
+            file.write(octets)
+        fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, _SEALS)
+    except BaseException:
+        os.close(descriptor)
+        raise
     return descriptor
 
 
