@@ -105,7 +105,7 @@ def _summed(
     loaded: Loaded,
     counted: Mapping[tuple[str, str], int],
 ) -> Kills:
-    times = [one.at for several in ended.values() for one in several]
+    every = [one for several in ended.values() for one in several]
     return Kills(
         kills=size.kills,
         freezes=size.freezes,
@@ -114,7 +114,7 @@ def _summed(
         clients=size.clients,
         outcomes={kind: dict(got) for kind, got in sorted(tally.outcomes.items())},
         again=len(tally.agains),
-        again_without_cause=without_cause(tally.agains, times),
+        again_without_cause=without_cause(tally.agains, every),
         wrong=tally.wrong,
         examples=tuple(tally.examples[:_EXAMPLES]),
         mail_waits=tally.summed_waits(),
@@ -123,9 +123,9 @@ def _summed(
     )
 
 
-def without_cause(agains: Sequence[Again], ended: Sequence[float]) -> int:
+def without_cause(agains: Sequence[Again], ended: Sequence[Ended]) -> int:
     """Count the mails tried again in whose session no worker ended."""
-    return sum(not any(again.caused_by(at) for at in ended) for again in agains)
+    return sum(not any(again.caused_by(one) for one in ended) for again in agains)
 
 
 def compare(

@@ -15,6 +15,7 @@ from typing import Final
 
 from tools.campaign import policy
 from tools.campaign.policy import DOMAIN, PASSED, Kind
+from tools.campaign.site import Ended
 from tools.campaign.waits import Waits
 from tools.smtp_dialogue import DialogueError, Reply, SmtpDialogue
 
@@ -83,9 +84,9 @@ class Again:
     session: float
     answered: float
 
-    def caused_by(self, ended: float) -> bool:
+    def caused_by(self, ended: Ended) -> bool:
         """Tell whether its milter session can have been in the worker that ended then."""
-        return self.session <= ended + 0.1 and self.answered >= ended
+        return self.session <= ended.before + 0.1 and self.answered >= ended.after
 
 
 @dataclass

@@ -50,9 +50,15 @@ class SiteError(Exception):
 
 @dataclass(frozen=True)
 class Ended:
-    """A worker that was ended: when (CLOCK_MONOTONIC), and seconds until it was replaced."""
+    """
+    A worker that was ended, and seconds until it was replaced.
 
-    at: float
+    It ended between `after` and `before` (CLOCK_MONOTONIC): on a busy machine much can happen
+    between a signal and the next look at the clock.
+    """
+
+    after: float
+    before: float
     replaced: float
 
 
@@ -137,11 +143,12 @@ class Site:
     def end_worker(self, worker: int, number: signal.Signals) -> Ended:
         """Send it a signal that it does not survive, and wait until another is up in its place."""
         before = self._restarts()
+        after = time.monotonic()
         os.kill(worker, number)
-        at = time.monotonic()
+        sent = time.monotonic()
         _wait(lambda: self._restarts() > before, RESTART_LIMIT, f"worker {worker} is not missed")
         _wait(lambda: self._up() == self.count, RESTART_LIMIT, f"worker {worker} is not replaced")
-        return Ended(at, time.monotonic() - at)
+        return Ended(after, sent, time.monotonic() - sent)
 
     def _restarts(self) -> int:
         return int(sum(self.policyd.samples("policyd_worker_restarts_total").values()))

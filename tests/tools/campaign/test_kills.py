@@ -8,6 +8,7 @@ from tools.campaign.kills import compare, order, without_cause
 from tools.campaign.mails import MAILS, Again, Mail, MailTally, Outcome
 from tools.campaign.policy import Kind
 from tools.campaign.results import Counted
+from tools.campaign.site import Ended
 from tools.campaign.tally import Front, Loaded
 from tools.campaign.waits import Waits
 from tools.smtp_dialogue import Reply
@@ -51,11 +52,21 @@ def test_the_milters_default_action_is_told_from_the_policy() -> None:
     assert not Outcome("MAIL", reply("451 4.3.0 Service unavailable")).again
 
 
+def ended(at: float) -> Ended:
+    return Ended(at, at, replaced=0.2)
+
+
 def test_a_mail_tried_again_needs_a_worker_that_ended_in_its_session() -> None:
     agains = [Again(session=10.0, answered=12.0), Again(20.0, 21.0)]
-    assert without_cause(agains, [11.0, 20.5]) == 0
-    assert without_cause(agains, [11.0]) == 1
-    assert without_cause(agains, [9.0, 12.5, 22.0]) == 2
+    assert without_cause(agains, [ended(11.0), ended(20.5)]) == 0
+    assert without_cause(agains, [ended(11.0)]) == 1
+    assert without_cause(agains, [ended(9.0), ended(12.5), ended(22.0)]) == 2
+
+
+def test_a_worker_may_end_before_the_campaign_looks_at_the_clock_again() -> None:
+    killed = Ended(after=11.0, before=11.4, replaced=0.2)
+    assert without_cause([Again(session=10.0, answered=11.1)], [killed]) == 0
+    assert without_cause([Again(session=11.3, answered=11.4)], [killed]) == 0
 
 
 def test_freezes_are_spread_among_kills() -> None:
