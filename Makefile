@@ -8,7 +8,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PACKAGES := build-essential ca-certificates libmilter-dev python3-dev
 MTA := postfix
-TESTED_WITH := prometheus procps
+TESTED_WITH := prometheus procps redis-server redis-sentinel redis-tools postgresql slapd ldap-utils db-util postgrey
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .NOTPARALLEL:

@@ -29,4 +29,4 @@ lock() {
 lock requirements.txt "$@" pyproject.toml
 group build | lock requirements-build.txt "$@" -
 group dev | lock requirements-dev.txt "$@" --constraint requirements.txt \
-    --constraint requirements-build.txt pyproject.toml -
+    --constraint requirements-build.txt --all-extras pyproject.toml -

@@ -2,10 +2,11 @@
 The interface between conditions and checks: what a check declares, and what it answers.
 
 A check is a name in conditions. It declares the types of its arguments and of its result, whether
-it waits for something remote, what becomes of a rule when it fails, and the values that a rule's
-text may show. The engine calls it, times it, counts it and applies its failure; a check knows
-neither rules nor metrics. Checks of other packages are found under the entry point group
-`policyd.checks`, each a Check or a callable without arguments that makes one.
+it waits for something remote, what becomes of a rule when it fails, what it counts beside its
+results, and the values that a rule's text may show. The engine calls it, times it, counts it and
+applies its failure; a check knows neither rules nor the metrics' places. Checks of other packages
+are found under the entry point group `policyd.checks`, each a Check or a callable without arguments
+that makes one.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -13,7 +14,10 @@ from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from typing import Final, cast
 
+import msgspec
+
 from policyd.facts.table import FactType
+from policyd.smtp.stage import Stage
 
 ENTRY_POINTS: Final = "policyd.checks"
 SKIP: Final = "skip"
@@ -21,7 +25,46 @@ SKIP: Final = "skip"
 
 
 class CheckFailedError(Exception):
-    """A check could not be made: a time-out, a store that is down, SERVFAIL. Says which and why."""
+    """
+    A check could not be made: a time-out, a store that is down, SERVFAIL. Says which and why.
+
+    `dependency` names what did not answer, as the metrics do; empty if nothing in particular.
+    """
+
+    def __init__(self, why: str, dependency: str = "") -> None:
+        """Keep the dependency beside the reason."""
+        super().__init__(why)
+        self.dependency = dependency
+
+
+class Site(msgspec.Struct, frozen=True):
+    """
+    Where a condition asks: at which stage, and whether its rule is in shadow.
+
+    `settles`: some front end decides end-of-data, where what a message reserved is settled.
+    """
+
+    stage: Stage
+    shadow: bool = False
+    settles: bool = False
+
+
+class Counting(msgspec.Struct, frozen=True):
+    """
+    A metric of a check beside those that every check has: a counter, or with `bounds` a histogram.
+
+    `series` are all label values there can be, as many as `labels` each.
+    """
+
+    name: str
+    says: str
+    labels: tuple[str, ...] = ()
+    series: tuple[tuple[str, ...], ...] = ((),)
+    bounds: tuple[float, ...] = ()
+
+
+Count = tuple[Counting, tuple[str, ...], float]
+"""What is counted: of which metric, under which label values, how much."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,15 +72,35 @@ class Answer:
     """
     What a check found: the value for the condition, the result as a metric label, and values.
 
-    `result` is one of the check's `results`; `values` may hold only names of its `values`.
+    `result` is one of the check's `results`; `values` may hold only names of its `values`;
+    `counts` are of its `countings`. `give_back` takes back what asking has taken: it is awaited
+    when the same request ends in a refusal.
     """
 
     value: object
     result: str
     values: Mapping[str, str] = field(default_factory=dict)
+    counts: tuple[Count, ...] = ()
+    give_back: Callable[[], Awaitable[None]] | None = None
 
 
 Ask = Callable[..., Answer] | Callable[..., Awaitable[Answer]]
+
+
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """
+    Something of the configuration that a condition names in a check's call: a limit.
+
+    The check is asked with `value`, which pickle(3) can take, and the values of `key`, each
+    an expression over facts as in conditions. `place` is where the file says it. `objection` tells
+    why it cannot be asked at a stage, and the mend; None if it can.
+    """
+
+    value: object
+    key: tuple[str, ...] = ()
+    place: str = ""
+    objection: Callable[[Stage], tuple[str, str] | None] = lambda _stage: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +110,22 @@ class Check:
 
     `asks_once`: it changes state or counts, so it is not asked again when a later stage repeats
     the rules of an earlier one; in accept and score rules it is an error. `needs`: the facts that
-    it reads beside its arguments. `on_error` is `skip` or a reply, for rules that do not say.
-    `values` names what a text may show, each with what it says.
+    it reads beside its arguments; `needs_at`: those that it reads at some stages only. `on_error`
+    is `skip` or a reply, for rules that do not say.
+    `values` names what a text may show, each with what it says. `dependency` is what it relies
+    on, `countings` what it counts beside its results.
+
+    With `sited`, the first argument is a Site. With `stages`, only rules there may ask. With
+    `definitions`, a call names some of them, `check('a', 'b')`, and asks with a tuple `(value,
+    *key)` of each; calls joined by `or` are one call. `configured` is asked with as the last
+    argument, whatever the call says.
     """
 
     name: str
     ask: Ask
     parameters: tuple[FactType, ...] = ()
     needs: tuple[str, ...] = ()
+    needs_at: Mapping[Stage, tuple[str, ...]] = field(default_factory=dict)
     result: FactType = FactType.TRUTH
     results: tuple[str, ...] = ("true", "false")
     remote: bool = False
@@ -62,6 +133,12 @@ class Check:
     on_error: str = SKIP
     values: Mapping[str, str] = field(default_factory=dict)
     says: str = ""
+    dependency: str = ""
+    countings: tuple[Counting, ...] = ()
+    sited: bool = False
+    stages: frozenset[Stage] | None = None
+    definitions: Mapping[str, Definition] | None = None
+    configured: object = None
 
 
 def installed() -> Mapping[str, Check]:
