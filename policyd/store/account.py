@@ -59,15 +59,33 @@ def charged(account: Account | None, charge: Charge, now: int) -> Account:
     )
 
 
-def given_back(account: Account, part: int, amount: int) -> Account:
-    """Give the account without an amount that was admitted in a part; what has left stays so."""
+def given_back(account: Account, at: int, amount: int, most: int) -> Account:
+    """
+    Give the account without an amount that was admitted at a moment under a rate of `most`.
+
+    What has left the window stays so. Of the burst comes back what cannot have leaked by the
+    account's last charge: that charge was admitted into the place of the rest.
+    """
+    part = part_of(at, account.window)
     parts = dict(account.parts)
     left = parts.get(part, 0) - amount
     if left > 0:
         parts[part] = left
     else:
         parts.pop(part, None)
-    return msgspec.structs.replace(account, parts=parts, level=max(0.0, account.level - amount))
+    held = max(0.0, amount - max(0, account.at - at) * most / account.window)
+    return msgspec.structs.replace(account, parts=parts, level=max(0.0, account.level - held))
+
+
+def live(account: Account | None, now: int) -> Account | None:
+    """Give the account with what has not left its window; None if that is nothing."""
+    if account is None or now >= account.expires:
+        return None
+    oldest = part_of(now, account.window) - STEPS
+    parts = {part: amount for part, amount in account.parts.items() if part >= oldest}
+    if not parts and not account.level:
+        return None
+    return msgspec.structs.replace(account, parts=parts)
 
 
 def joined(one: Account, other: Account) -> Account:
@@ -112,4 +130,4 @@ def _until_burst(account: Account | None, charge: Charge, now: int) -> int:
     over = _level(account, charge, now) + charge.amount - charge.burst
     if over <= _GRAIN:
         return 0
-    return max(1, -int(-over * charge.window // charge.most))
+    return max(1, -int(-(over - _GRAIN) * charge.window // charge.most))

@@ -106,6 +106,19 @@ def succeeded(credit: Credit, client: Client | None, instance: str, now: int) ->
     )
 
 
+def failed(credit: Credit, client: Client | None, instance: str) -> Client | None:
+    """Take back a message's success that was counted. None: there is nothing to change."""
+    if client is None:
+        return None
+    successes = max(0, client.successes - 1)
+    return msgspec.structs.replace(
+        client,
+        successes=successes,
+        allowed=client.by_hand or (client.allowed and successes >= credit.allow_after),
+        instance="" if client.instance == instance else client.instance,
+    )
+
+
 def _seen(client: Client, ask: GreylistAsk, now: int) -> Client | None:
     """Give an allowed client as it is to be written; None if that can wait."""
     lifetime = ask.terms.lifetime

@@ -5,7 +5,7 @@ A book is looked up and written to within one transaction, so nothing here waits
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 
 import msgspec
 
@@ -13,6 +13,7 @@ from policyd.store import account as accounts
 from policyd.store import greylist
 from policyd.store.model import (
     SETTLED_WITHIN,
+    SHADOW,
     Account,
     Charge,
     Client,
@@ -27,19 +28,24 @@ from policyd.store.model import (
 
 
 class Reserved(msgspec.Struct, frozen=True, array_like=True):
-    """A charge that a message has paid: where, when (the part of its window), and how much."""
+    """A charge that a message has paid: where, when, how much, and under which rate."""
 
     limit: str
     account: str
     mark: str
     window: int
-    part: int
+    at: int
     amount: int
+    most: int
     settles: bool
 
 
 class Record(msgspec.Struct, frozen=True):
-    """What one message has reserved since `at`; `spent` once it was settled as accepted."""
+    """
+    What one message has reserved since `at`; `spent` once it was settled as accepted.
+
+    `credits` are successes to count, or of a spent message those that were counted.
+    """
 
     instance: str
     at: int
@@ -56,6 +62,9 @@ class Record(msgspec.Struct, frozen=True):
     def unsettled(self) -> frozenset[str]:
         """The limits of which it holds reservations that were to be settled."""
         return frozenset() if self.spent else frozenset(r.limit for r in self.reserved if r.settles)
+
+
+_T = TypeVar("_T", Triplet, Client, Account, Record)
 
 
 class Book(Protocol):
@@ -129,7 +138,7 @@ def reserve(
     """Do Store.reserve."""
     record = _record(book, message.instance, now)
     paid = {(r.account, r.mark) for r in record.reserved} if record is not None else set()
-    # several charges of one request may be of one account
+    # several charges of one request may be of one account, or the same twice
     trial: dict[str, Account | None] = {}
     found: list[Standing] = []
     for charge in charges:
@@ -140,7 +149,11 @@ def reserve(
             continue
         fit = accounts.fit(known, charge, now)
         found.append(Standing(fit.exceeded, not fit.exceeded, fit.used, fit.waits))
-        trial[charge.account] = known if fit.exceeded else accounts.charged(known, charge, now)
+        if fit.exceeded:
+            trial[charge.account] = known
+            continue
+        trial[charge.account] = accounts.charged(known, charge, now)
+        paid.add((charge.account, charge.mark))
     if any(each.exceeded for each in found):
         return tuple(msgspec.structs.replace(each, taken=False) for each in found)
     for account in trial.values():
@@ -176,46 +189,53 @@ def settle(book: Book, message: Message, now: int, *, accepted: bool, recipients
     if record is None:
         return
     if not accepted:
-        _refund(book, record.reserved)
-        book.drop_record(record.instance)
+        _refuse(book, record)
         return
     beyond = _beyond(record, recipients)
     _refund(book, beyond)
+    counted = record.credits
     if not record.spent:
-        for credit in record.credits:
-            client = greylist.succeeded(credit, book.client(credit.client), record.instance, now)
-            if client is not None:
-                book.write_client(client)
+        counted = tuple(each for each in record.credits if _succeeded(book, record, each, now))
     kept = tuple(r for r in record.reserved if r not in beyond)
-    book.write_record(msgspec.structs.replace(record, reserved=kept, credits=(), spent=True))
+    book.write_record(msgspec.structs.replace(record, reserved=kept, credits=counted, spent=True))
 
 
 def abandon(book: Book, message: Message, now: int) -> None:
     """Do Store.abandon."""
     record = _ended(book, message, now)
     if record is not None and not record.spent:
-        _refund(book, record.reserved)
-        book.drop_record(record.instance)
+        _refuse(book, record)
 
 
-def put(book: Book, entries: Iterable[Entry]) -> None:
+def put(book: Book, entries: Iterable[Entry], now: int) -> None:
     """Do Store.put."""
     for entry in entries:
+        if has_expired(entry, now):
+            continue
         match entry:
             case Triplet():
-                triplet = book.triplet(entry.client, entry.sender, entry.recipient)
+                triplet = current(book.triplet(entry.client, entry.sender, entry.recipient), now)
                 book.write_triplet(greylist.joined_triplets(triplet, entry) if triplet else entry)
             case Client():
-                client = book.client(entry.client)
+                client = current(book.client(entry.client), now)
                 book.write_client(greylist.joined_clients(client, entry) if client else entry)
             case Account():
-                account = book.account(entry.name)
+                account = accounts.live(book.account(entry.name), now)
                 book.write_account(accounts.joined(account, entry) if account else entry)
 
 
+def has_expired(entry: Entry | Record, now: int) -> bool:
+    """Tell whether an entry is to be forgotten."""
+    return now >= entry.expires and not (isinstance(entry, Client) and entry.by_hand)
+
+
+def current(entry: _T | None, now: int) -> _T | None:
+    """Give an entry if it has not expired."""
+    return None if entry is None or has_expired(entry, now) else entry
+
+
 def _record(book: Book, instance: str, now: int) -> Record | None:
-    record = book.record(instance) if instance else None
-    return None if record is None or now >= record.expires else record
+    return current(book.record(instance), now) if instance else None
 
 
 def _ended(book: Book, message: Message, now: int) -> Record | None:
@@ -231,14 +251,14 @@ def _ended(book: Book, message: Message, now: int) -> Record | None:
 
 
 def _reserved(charge: Charge, now: int) -> Reserved:
-    part = accounts.part_of(now, charge.window)
     return Reserved(
         charge.limit,
         charge.account,
         charge.mark,
         charge.window,
-        part,
+        now,
         charge.amount,
+        charge.most,
         charge.settles,
     )
 
@@ -279,24 +299,48 @@ def _keep(book: Book, record: Record) -> None:
         book.drop_record(record.instance)
 
 
+def _succeeded(book: Book, record: Record, credit: Credit, now: int) -> bool:
+    """Count a success of an accepted message; tell whether it changes anything."""
+    client = greylist.succeeded(credit, book.client(credit.client), record.instance, now)
+    if client is not None:
+        book.write_client(client)
+    return client is not None
+
+
+def _refuse(book: Book, record: Record) -> None:
+    """Forget a message and take back all that it has left behind."""
+    _refund(book, record.reserved)
+    for credit in record.credits if record.spent else ():
+        client = greylist.failed(credit, book.client(credit.client), record.instance)
+        if client is not None:
+            book.write_client(client)
+    book.drop_record(record.instance)
+
+
 def _refund(book: Book, reserved: Iterable[Reserved]) -> None:
     for each in reserved:
         account = book.account(each.account)
         if account is not None and account.window == each.window:
-            book.write_account(accounts.given_back(account, each.part, each.amount))
+            book.write_account(accounts.given_back(account, each.at, each.amount, each.most))
 
 
 def _beyond(record: Record, recipients: int) -> tuple[Reserved, ...]:
-    """Give what was reserved for recipients that Postfix refused: the latest of each limit."""
+    """
+    Give what was reserved for recipients that Postfix refused: the latest of each account.
+
+    Of a limit with several accounts in the message nobody knows whose recipients they were. An
+    account and the one of the same key in shadow are of the same recipients.
+    """
     if recipients < 0:
         return ()
-    by_limit: dict[str, list[Reserved]] = {}
+    held: dict[str, dict[str, list[Reserved]]] = {}
     for each in record.reserved:
         if each.mark:
-            by_limit.setdefault(each.limit, []).append(each)
+            held.setdefault(each.limit, {}).setdefault(each.account, []).append(each)
     return tuple(
         each
-        for held in by_limit.values()
-        if len({one.account for one in held}) == 1
-        for each in held[recipients:]
+        for accounts_ in held.values()
+        if len({name.removesuffix(SHADOW) for name in accounts_}) == 1
+        for of_account in accounts_.values()
+        for each in of_account[recipients:]
     )

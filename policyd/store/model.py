@@ -16,6 +16,9 @@ SETTLED_WITHIN: Final = 3_600_000
 STEPS: Final = 60
 """A limit's window is counted in so many parts; what a part holds comes back when it has left."""
 
+SHADOW: Final = "\x1fshadow"
+"""How the names of accounts of rules in shadow end."""
+
 
 class StoreError(Exception):
     """A store could not do what it was asked: it is down, too slow, locked, full or damaged."""
@@ -214,4 +217,4 @@ class Stats(msgspec.Struct, frozen=True):
 
 def account_name(limit: str, key: str, *, shadow: bool) -> str:
     """Name the account of a limit's key; rules in shadow have accounts of their own."""
-    return "\x1f".join((limit, key, "shadow") if shadow else (limit, key))
+    return f"{limit}\x1f{key}{SHADOW if shadow else ''}"
