@@ -52,7 +52,7 @@ class GuardedStore:
         self,
         store: Store,
         *,
-        timeout: float,  # noqa: ASYNC109  of each operation, not of this call
+        timeout: float,
         changed: Callable[[bool, str], object],
         probe: float = 0.5,
     ) -> None:
@@ -73,10 +73,11 @@ class GuardedStore:
             self._watching = asyncio.get_running_loop().create_task(self._watch())
 
     async def close(self) -> None:
-        """End the watch and let go of the store, within the time of an operation."""
+        """End the watch and let go of the store, within the time of two operations."""
+        self._why = "the store is closed"
         if self._watching is not None:
             self._watching.cancel()
-            await asyncio.wait((self._watching,))
+            await asyncio.wait((self._watching,), timeout=self._timeout)
             self._watching = None
         # What cannot be closed is left behind: the process ends, or goes on without it.
         with contextlib.suppress(Exception):
@@ -180,7 +181,7 @@ class GuardedStore:
 
     def _reason(self, error: Exception, within: float = 0.0) -> str:
         match error:
-            case StoreError():
+            case StoreError() if str(error):
                 return str(error)
             case TimeoutError():
                 return f"no answer within {within or self._timeout:g} s"
