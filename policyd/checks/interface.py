@@ -103,6 +103,18 @@ class Definition:
     objection: Callable[[Stage], tuple[str, str] | None] = lambda _stage: None
 
 
+class Follow(msgspec.Struct, frozen=True):
+    """
+    A later stage at which a rule is asked too, without saying so, of some requests only.
+
+    `when` is the condition on these, `why` says in a few words which they are.
+    """
+
+    stage: Stage
+    when: str
+    why: str
+
+
 @dataclass(frozen=True, slots=True)
 class Check:
     """
@@ -118,7 +130,8 @@ class Check:
     With `sited`, the first argument is a Site. With `stages`, only rules there may ask. With
     `definitions`, a call names some of them, `check('a', 'b')`, and asks with a tuple `(value,
     *key)` of each; calls joined by `or` are one call. `configured` is asked with as the last
-    argument, whatever the call says.
+    argument, whatever the call says. `follows`: a rule that asks at a stage is asked at another
+    too.
     """
 
     name: str
@@ -139,6 +152,7 @@ class Check:
     stages: frozenset[Stage] | None = None
     definitions: Mapping[str, Definition] | None = None
     configured: object = None
+    follows: Mapping[Stage, Follow] = field(default_factory=dict)
 
 
 def installed() -> Mapping[str, Check]:

@@ -1,7 +1,9 @@
 """The metrics by name: what each counts, where, and by which labels."""
 
+from functools import lru_cache
 from typing import Final
 
+from policyd.checks.interface import Counting
 from policyd.observe.series import Family, Kind
 
 _BOUNDS: Final = (
@@ -163,3 +165,10 @@ DROPPED: Final = Family(
     "for which there is no series (series; a defect of policyd's).",
     ("what",),
 )
+
+
+@lru_cache(maxsize=256)
+def family_of(counting: Counting) -> Family:
+    """Give the family of what a check counts beside its results."""
+    kind = Kind.HISTOGRAM if counting.bounds else Kind.COUNTER
+    return Family(counting.name, kind, counting.says, counting.labels, counting.bounds)

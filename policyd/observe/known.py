@@ -10,6 +10,7 @@ from typing import Final
 
 import msgspec
 
+from policyd.checks.interface import Counting
 from policyd.observe.families import (
     BUILD_INFO,
     CHECK_DURATION,
@@ -27,6 +28,7 @@ from policyd.observe.families import (
     RULE_REPLIES,
     STAGE_REQUESTS,
     WORKER_RESTARTS,
+    family_of,
 )
 from policyd.observe.series import Family, Labels, Series
 from policyd.smtp.decision import Mode, Source, Verdict
@@ -60,6 +62,7 @@ def known_series(
     issues: Iterable[Issue],
     *,
     checks: Mapping[str, Sequence[str]],
+    countings: Iterable[Counting] = (),
     protocol_reasons: Mapping[FrontEnd, Sequence[str]],
     owners: Mapping[Stage, FrontEnd],
     dependencies: Sequence[str],
@@ -69,8 +72,9 @@ def known_series(
     """
     Give the series of a policy, in the order in which they are exposed; they can be pickled.
 
-    `checks`: the results of each check; `protocol_reasons`: those of each front end that
-    listens; `owners`: the front end that decides a stage.
+    `checks`: the results of each check; `countings`: what they count besides;
+    `protocol_reasons`: those of each front end that listens; `owners`: the front end that decides
+    a stage.
     """
     issues = tuple(issues)
     asked = _asked(issues, owners, protocol_reasons)
@@ -83,6 +87,7 @@ def known_series(
         REQUEST_DURATION: asked,
         CHECKS: of_checks,
         CHECK_DURATION: of_checks,
+        **{family_of(counting): counting.series for counting in countings},
         PROTOCOL_ERRORS: of_errors,
         WORKER_RESTARTS: [(reason,) for reason in RESTARTS],
         DEPENDENCY_UP: [(name,) for name in dependencies],

@@ -7,6 +7,7 @@ nothing here locks.
 
 from typing import Final
 
+from policyd.checks.interface import Counting
 from policyd.observe.families import (
     CHECK_DURATION,
     CHECKS,
@@ -22,6 +23,7 @@ from policyd.observe.families import (
     RULE_REPLIES,
     STAGE_REQUESTS,
     WORKER_RESTARTS,
+    family_of,
 )
 from policyd.observe.series import Family, Labels, Layout, Row, observe
 from policyd.smtp.decision import Decision, Mode, RuleHit, Source, Verdict
@@ -94,6 +96,18 @@ class Metrics:
         place = self._layout.cells(CHECK_DURATION).get(labels)
         if place is not None:
             observe(self._row, place, CHECK_DURATION.bounds, seconds)
+
+    def count(self, counting: Counting, labels: Labels, amount: float) -> None:
+        """Count what a check counts beside its result: one more, or an amount in a histogram."""
+        family = family_of(counting)
+        if not counting.bounds:
+            self._row[self._cell(family, labels)] += amount
+            return
+        place = self._layout.cells(family).get(labels)
+        if place is None:
+            self._row[self._no_series] += 1.0
+        else:
+            observe(self._row, place, counting.bounds, amount)
 
     def protocol_error(self, front_end: FrontEnd, reason: str) -> None:
         """Count a request that broke its protocol."""

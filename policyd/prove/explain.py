@@ -10,6 +10,7 @@ from typing import Final
 
 import msgspec
 
+from policyd.checks.interface import Counting
 from policyd.facts.table import Attributes
 from policyd.observe.log import Level
 from policyd.observe.series import Layout, Row
@@ -168,6 +169,15 @@ class _Silent:
         pass
 
     def check(self, check: str, result: str, seconds: float) -> None:
+        pass
+
+    def count(self, counting: Counting, labels: tuple[str, ...], amount: float) -> None:
+        pass
+
+    def dependency_up(self, name: str, up: bool) -> None:
+        pass
+
+    def fallback(self, name: str) -> None:
         pass
 
     def protocol_error(self, front_end: FrontEnd, reason: str) -> None:

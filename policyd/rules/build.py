@@ -5,12 +5,12 @@ The linter of replies is `smtp.pairing`, what Postfix will make of them `protoco
 module asks them, holds each rule against the verb table, and compiles the questions.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 from policyd.checks.interface import SKIP, Check
-from policyd.facts.table import FACTS, where_known
+from policyd.facts.table import FACTS, FactType, where_known
 from policyd.protocol import postfix
 from policyd.rules import nodes
 from policyd.rules.compile import can_repeat, compile_question, missing_facts
@@ -107,7 +107,35 @@ class _RuleBuilder:
             rule = self._at(stage, owner, outcome, fallback)
             if rule is not None:
                 found.append(rule)
+                found.extend(self._following(rule, outcome, fallback))
         return found
+
+    def _following(
+        self, rule: Rule, outcome: Outcome | None, fallback: Outcome | None
+    ) -> Iterator[Rule]:
+        """Give the rule at the stages at which its checks are asked of some requests only."""
+        checks = () if rule.condition is None else nodes.checks_of(rule.condition)
+        for check in dict.fromkeys(check.name for check in checks):
+            follow = self._surroundings.scope[rule.stage].checks[check].follows.get(rule.stage)
+            if follow is None or follow.stage in self._source.stages:
+                continue
+            owner = self._surroundings.owners.get(follow.stage)
+            complaints, self.complaints = self.complaints, []
+            following = None
+            if owner is not None:
+                following = self._at(follow.stage, owner, outcome, fallback, only=follow.when)
+            why = [complaint.what for complaint in self.complaints if complaint.error]
+            self.complaints = complaints
+            if following is not None:
+                yield following
+            else:
+                self._complain(
+                    "when",
+                    f"{check}() does not ask for {follow.why} at {follow.stage}: "
+                    f"{why[0] if why else 'no front end decides it'}",
+                    f"give {follow.stage} a rule of its own, or the front end that stage",
+                    error=False,
+                )
 
     def _outcome(self, key: str, text: str) -> Outcome | None:
         """Read and judge a reply or a verb."""
@@ -147,15 +175,16 @@ class _RuleBuilder:
         return outcome
 
     def _at(
-        self, stage: Stage, owner: FrontEnd, outcome: Outcome | None, fallback: Outcome | None
+        self,
+        stage: Stage,
+        owner: FrontEnd,
+        outcome: Outcome | None,
+        fallback: Outcome | None,
+        *,
+        only: str = "",
     ) -> Rule | None:
-        scope = self._surroundings.scope[stage]
         before = sum(complaint.error for complaint in self.complaints)
-        condition: nodes.Node | None = None
-        if self._source.when.strip():
-            condition, faults = parse_condition(self._source.when, scope)
-            for fault in faults:
-                self._complain("when", fault.what, fault.mend)
+        condition = self._condition(stage, only)
         if outcome is not None:
             self._place(outcome, stage, owner)
             self._shows("then", outcome, stage, owner, condition)
@@ -176,6 +205,24 @@ class _RuleBuilder:
             match=self._match(outcome, stage),
             fallback=self._fallback(fallback, condition, stage),
         )
+
+    def _condition(self, stage: Stage, only: str) -> nodes.Node | None:
+        """Parse the rule's condition at a stage, where it holds for some requests only."""
+        scope = replace(
+            self._surroundings.scope[stage],
+            shadow=self._source.mode is Mode.SHADOW,
+            settles=Stage.END_OF_DATA in self._surroundings.owners,
+        )
+        parts = []
+        for text in filter(str.strip, (only, self._source.when)):
+            condition, faults = parse_condition(text, scope)
+            for fault in faults:
+                self._complain("when", fault.what, fault.mend)
+            if condition is not None:
+                parts.append(condition)
+        if len(parts) < 2:
+            return parts[0] if parts else None
+        return nodes.Both(self._source.when, FactType.TRUTH, "and", tuple(parts))
 
     def _match(self, outcome: Outcome, stage: Stage, reason: str = "") -> Match:
         return Match(
@@ -388,6 +435,12 @@ def _policy(rules: tuple[Rule, ...], surroundings: Surroundings) -> Policy:
     policy_owned = [s for s in Stage if owners.get(s) is FrontEnd.POLICY]
     milter_owned = [s for s in TRANSACTION if owners.get(s) is FrontEnd.MILTER]
     at_rcpt = tuple(stage for stage in AT_RCPT if stage in policy_owned)
+    calls = [
+        (owners[rule.stage], call)
+        for rule in rules
+        if rule.condition is not None
+        for call in nodes.calls_of(rule.condition)
+    ]
     return Policy(
         rules=rules,
         ruled=frozenset(rule.stage for rule in rules),
@@ -403,4 +456,6 @@ def _policy(rules: tuple[Rule, ...], surroundings: Surroundings) -> Policy:
             if local[stage]
         },
         hash=surroundings.hash,
+        dependencies=tuple(dict.fromkeys(call.dependency for _, call in calls if call.dependency)),
+        reserving=frozenset(owner for owner, call in calls if call.site and call.site.settles),
     )

@@ -257,10 +257,20 @@ class Emitter:
 
     def _call(self, node: nodes.CheckCall) -> str:
         check = self._namespace.add("c", node.check)
-        arguments = "".join(f", {self.source(argument)}" for argument in node.arguments)
+        given = [] if node.site is None else [self._namespace.add("k", node.site)]
+        given += map(self._argument, node.arguments)
+        if node.check.configured is not None:
+            given.append(self._namespace.add("k", node.check.configured))
+        arguments = "".join(f", {each}" for each in given)
         if node.check.remote:
             return f"(await ctx.ask_remote({check}, a{arguments}))"
         return f"ctx.ask({check}, a{arguments})"
+
+    def _argument(self, node: nodes.Node) -> str:
+        if not isinstance(node, nodes.Defined):
+            return self.source(node)
+        parts = [self._namespace.add("k", node.value), *map(self.source, node.key)]
+        return f"({', '.join(parts)},)"
 
     def _arithmetic(self, node: nodes.Arithmetic) -> str:
         right = self.source(node.right)

@@ -7,11 +7,12 @@ checked. Nothing of the text is ever executed as Python.
 
 import ast
 import difflib
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import Final, Protocol
 
-from policyd.checks.interface import Check
+from policyd.checks.interface import Check, Definition, Site
 from policyd.facts.table import FACTS, FactType, where_known
 from policyd.rules import nodes
 from policyd.rules.grammar import Fault, FaultError, parse_text
@@ -20,6 +21,8 @@ from policyd.smtp.stage import FrontEnd, Stage
 
 _NUMBERS: Final = frozenset({FactType.NUMBER, FactType.SIZE, FactType.DURATION})
 _ORDERED: Final = _NUMBERS | {FactType.TIME}
+KEYS: Final = _NUMBERS | {FactType.TEXT, FactType.MAIL, FactType.DOMAIN, FactType.ADDRESS}
+"""The types that a key of something the configuration defines may have."""
 _WORDS: Final[Mapping[type[ast.cmpop], str]] = {
     ast.Eq: "==",
     ast.NotEq: "!=",
@@ -84,7 +87,8 @@ class Scope:
     What a condition may name: where it is asked, the lists, the checks.
 
     `write_out(kind, entries)` makes a list of entries that a condition spells out (kind:
-    addresses, domains, networks or patterns); LiteralError says which entry is wrong.
+    addresses, domains, networks or patterns); LiteralError says which entry is wrong. `shadow`
+    and `settles` are what checks are told (checks.interface.Site).
     """
 
     stage: Stage
@@ -92,6 +96,8 @@ class Scope:
     lists: Mapping[str, NamedContainer]
     checks: Mapping[str, Check]
     write_out: Callable[[str, Sequence[str]], nodes.Container]
+    shadow: bool = False
+    settles: bool = False
 
 
 def parse(text: str, scope: Scope) -> tuple[nodes.Node | None, tuple[Fault, ...]]:
@@ -122,6 +128,9 @@ class _Parser:
             case ast.BoolOp():
                 word = "and" if isinstance(tree.op, ast.And) else "or"
                 parts = tuple(self._part(part) for part in tree.values)
+                parts = tuple(_asked_together(parts)) if word == "or" else parts
+                if len(parts) == 1:
+                    return parts[0]
                 return nodes.Both(self._text(tree), FactType.TRUTH, word, parts)
             case ast.UnaryOp(op=ast.Not()):
                 return nodes.Not(self._text(tree), FactType.TRUTH, self._part(tree.operand))
@@ -340,6 +349,65 @@ class _Parser:
         return self._check(tree, check)
 
     def _check(self, tree: ast.Call, check: Check) -> nodes.Node:
+        stage = self._scope.stage
+        if check.stages is not None and stage not in check.stages:
+            where = ", ".join(each for each in Stage if each in check.stages)
+            raise FaultError(f"{check.name}() cannot be asked at {stage}", f"ask it at {where}")
+        if check.definitions is None:
+            arguments = self._arguments(tree, check)
+        else:
+            arguments = self._defined(tree, check, check.definitions)
+        needs = (*check.needs, *check.needs_at.get(stage, ()))
+        for name in needs:
+            self._fact(name)
+        site = Site(stage, self._scope.shadow, self._scope.settles) if check.sited else None
+        return nodes.CheckCall(
+            self._text(tree), check.result, check, arguments, needs, site, check.dependency
+        )
+
+    def _defined(
+        self, tree: ast.Call, check: Check, definitions: Mapping[str, Definition]
+    ) -> tuple[nodes.Node, ...]:
+        """Parse the names of what the configuration defines, and their keys."""
+        usage = f"write {check.name}('NAME'), in quotes"
+        if not tree.args:
+            raise FaultError(f"{check.name}() names nothing", usage)
+        found: dict[str, nodes.Node] = {}
+        for argument in tree.args:
+            if not (isinstance(argument, ast.Constant) and isinstance(argument.value, str)):
+                raise FaultError(f"{self._text(argument)} is no name in quotes", usage)
+            name = argument.value
+            definition = definitions.get(name)
+            if definition is None:
+                near = _nearest(name, definitions)
+                every = f"there are: {', '.join(definitions)}" if definitions else ""
+                what = f"{check.name}(): there is no {name!r}"
+                raise FaultError(what, near or every or "define it in the configuration")
+            objection = definition.objection(self._scope.stage)
+            if objection is not None:
+                raise FaultError(*objection)
+            key = tuple(self._key(text, definition) for text in definition.key)
+            found[name] = nodes.Defined(name, FactType.TEXT, definition.value, key)
+        return tuple(found.values())
+
+    def _key(self, text: str, definition: Definition) -> nodes.Node:
+        """Parse an expression that stands where the configuration defines something."""
+        try:
+            line, tree = parse_text(text)
+            parser = _Parser(line, self._scope)
+            return parser.key(tree)
+        except FaultError as error:
+            what = f"key of {definition.place}: {error.fault.what}"
+            raise FaultError(what, error.fault.mend) from error
+
+    def key(self, tree: ast.expr) -> nodes.Node:
+        """Parse what must be a value that can tell one sender, client or recipient from others."""
+        node = self._value(tree)
+        if node.type not in KEYS:
+            raise FaultError(f"{node.source} is {_a(node.type)}", "name a fact")
+        return node
+
+    def _arguments(self, tree: ast.Call, check: Check) -> tuple[nodes.Node, ...]:
         if len(tree.args) != len(check.parameters):
             raise FaultError(
                 f"{check.name}() takes {len(check.parameters)} arguments, not {len(tree.args)}",
@@ -356,9 +424,7 @@ class _Parser:
                     f"give it {_a(wanted)}",
                 )
             arguments.append(value)
-        for name in check.needs:
-            self._fact(name)
-        return nodes.CheckCall(self._text(tree), check.result, check, tuple(arguments))
+        return tuple(arguments)
 
     def _several(self, tree: ast.Call, word: str) -> nodes.Node:
         usage = f"write {FUNCTIONS[word].partition(':')[0]}"
@@ -412,6 +478,25 @@ class _Parser:
                 )
         left = values[0] if len(values) > 1 else None
         return nodes.Arithmetic(self._text(tree), typed or FactType.NUMBER, left, word, values[-1])
+
+
+def _asked_together(parts: Iterable[nodes.Node]) -> Iterator[nodes.Node]:
+    """Make one call of neighbours that name definitions of one check: asked at once or not."""
+    for check, group in groupby(parts, _check_of_definitions):
+        calls = list(group)
+        first = calls[0]
+        if check is None or len(calls) == 1 or not isinstance(first, nodes.CheckCall):
+            yield from calls
+            continue
+        arguments = {each.source: each for call in calls for each in nodes.children(call)}
+        source = " or ".join(call.source for call in calls)
+        yield replace(first, source=source, arguments=tuple(arguments.values()))
+
+
+def _check_of_definitions(node: nodes.Node) -> Check | None:
+    if isinstance(node, nodes.CheckCall) and node.check.definitions is not None:
+        return node.check
+    return None
 
 
 _SPEAKER: Final = {FrontEnd.POLICY: "policy delegation", FrontEnd.MILTER: "the milter"}

@@ -7,7 +7,7 @@ Each node keeps the piece of the condition that it stands for, for explanations.
 from dataclasses import dataclass
 from typing import Protocol
 
-from policyd.checks.interface import Check
+from policyd.checks.interface import Check, Site
 from policyd.facts.table import FactType
 
 
@@ -124,10 +124,25 @@ class Header(Node):
 
 @dataclass(frozen=True, slots=True)
 class CheckCall(Node):
-    """A call of a check."""
+    """
+    A call of a check: `needs` are the facts that it reads beside its arguments.
+
+    `site` is given to a check that wants it; `dependency` is what the call relies on.
+    """
 
     check: Check
     arguments: tuple[Node, ...]
+    needs: tuple[str, ...] = ()
+    site: Site | None = None
+    dependency: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Defined(Node):
+    """An argument that the configuration defines: its value, and its key over facts."""
+
+    value: object
+    key: tuple[Node, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +180,8 @@ def children(node: Node) -> tuple[Node, ...]:
             return (items,)
         case CheckCall(arguments=arguments):
             return arguments
+        case Defined(key=key):
+            return key
         case Arithmetic(left=left, right=right):
             return (right,) if left is None else (left, right)
     return ()
@@ -190,10 +207,15 @@ def facts_of(node: Node) -> frozenset[str]:
         if isinstance(piece, Header):
             names.add("headers")
         elif isinstance(piece, CheckCall):
-            names.update(piece.check.needs)
+            names.update(piece.needs)
     return frozenset(names)
+
+
+def calls_of(node: Node) -> tuple[CheckCall, ...]:
+    """Give the calls of checks in a condition, in order."""
+    return tuple(piece for piece in walk(node) if isinstance(piece, CheckCall))
 
 
 def checks_of(node: Node) -> tuple[Check, ...]:
     """Give the checks that a condition calls, in order."""
-    return tuple(piece.check for piece in walk(node) if isinstance(piece, CheckCall))
+    return tuple(call.check for call in calls_of(node))

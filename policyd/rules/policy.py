@@ -150,7 +150,8 @@ class Policy:
     Ordered rules and the questions they answer; immutable, swapped whole on a reload.
 
     `ruled` are the stages that have rules. `rules` is empty in a policy that another process
-    compiled: what it decides by are its questions (see parcel).
+    compiled: what it decides by are its questions (see parcel). `dependencies` are what its
+    checks rely on; `reserving` the front ends whose rules reserve what end-of-data settles.
     """
 
     rules: tuple[Rule, ...]
@@ -161,6 +162,8 @@ class Policy:
     milter: Mapping[Stage, Question]
     local: Mapping[Stage, Question]
     hash: str = ""
+    dependencies: tuple[str, ...] = ()
+    reserving: frozenset[FrontEnd] = frozenset()
 
     def asked(self, stage: Stage, *, alone: bool) -> Question | None:
         """Give the question of a policy request; None if policy delegation decides none of it."""

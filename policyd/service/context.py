@@ -8,7 +8,7 @@ from typing import Final, Protocol, cast
 
 import msgspec
 
-from policyd.checks.interface import Answer, Check, CheckFailedError
+from policyd.checks.interface import Answer, Check, CheckFailedError, Count
 from policyd.facts.table import Attributes
 from policyd.rules.policy import Match
 
@@ -27,8 +27,12 @@ class Notes(Protocol):
         """Count a check."""
         ...
 
-    def check_failed(self, rule: str, failure: str) -> None:
-        """Tell why a rule's check could not be made."""
+    def counted(self, counts: tuple[Count, ...]) -> None:
+        """Count what a check counts beside its result."""
+        ...
+
+    def check_failed(self, rule: str, failure: CheckFailedError) -> None:
+        """Tell why a rule's check could not be made, and count that it was done without."""
         ...
 
 
@@ -47,7 +51,8 @@ class DecisionContext(msgspec.Struct):
     The state of one decision (rules.policy.Context), begun at `now`.
 
     All remote checks together may take `decision_timeout` seconds. Checks that are not remote run
-    under the service's lock, since milter callbacks decide on threads of their own.
+    under the service's lock, since milter callbacks decide on threads of their own. `taken` gives
+    back what remote checks took, for a request that is refused.
     """
 
     now: float
@@ -58,6 +63,7 @@ class DecisionContext(msgspec.Struct):
     values: dict[str, str] = {}
     failures: list[str] = []
     deadline: float | None = None
+    taken: list[Callable[[], Awaitable[None]]] = []
 
     def ask(self, check: Check, attributes: Attributes, *arguments: object) -> object:
         """Make a check that answers at once."""
@@ -85,16 +91,20 @@ class DecisionContext(msgspec.Struct):
             notes.checked(check.name, FAILED, notes.timer() - started)
             if isinstance(error, TimeoutError):
                 why = f"{check.name}() took longer than the decision's {notes.decision_timeout:g} s"
-                raise CheckFailedError(why) from error
+                raise CheckFailedError(why, check.dependency) from error
             raise
         return self._found(check, answer, started)
 
     def _found(self, check: Check, answer: Answer, started: float) -> object:
         self.notes.checked(check.name, answer.result, self.notes.timer() - started)
         self.values.update(answer.values)
+        if answer.counts:
+            self.notes.counted(answer.counts)
+        if answer.give_back is not None:
+            self.taken.append(answer.give_back)
         return answer.value
 
     def failed(self, match: Match, failure: CheckFailedError) -> None:
         """Take note that a rule's check could not be made; its on_error says what then."""
         self.failures.append(f"{match.rule}: {failure}")
-        self.notes.check_failed(match.rule, str(failure))
+        self.notes.check_failed(match.rule, failure)

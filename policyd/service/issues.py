@@ -9,6 +9,7 @@ from policyd.observe.families import WORKER_CPU, WORKER_MEMORY, WORKER_UP
 from policyd.observe.known import Issue, known_series
 from policyd.observe.series import Series
 from policyd.protocol import delegation, milter
+from policyd.rules import nodes
 from policyd.rules.policy import Match, Policy, Question
 from policyd.service.context import FAILED
 from policyd.service.reply import FAULT
@@ -68,17 +69,29 @@ def _no_objection(front_end: FrontEnd, stage: str, source: Source) -> Issue:
     return Issue(front_end, stage, Verdict.PASS, "", "", source)
 
 
+def _asked(policy: Policy) -> frozenset[str]:
+    """Give the names of the checks that a policy asks."""
+    trees = [rule.condition for rule in policy.rules if rule.condition is not None]
+    return frozenset(check.name for tree in trees for check in nodes.checks_of(tree))
+
+
 def series_of(policy: Policy, checks: Mapping[str, Check]) -> Series:
-    """Give every series that a policy can produce, wherever it is counted in a Board's rows."""
+    """
+    Give every series that a policy can produce, wherever it is counted in a Board's rows.
+
+    Of checks, those that its rules ask; so it has to have its rules (see rules.parcel).
+    """
     owners = policy.owners
+    asked = [check for name, check in checks.items() if name in _asked(policy)]
     return known_series(
         issues_of(policy),
-        checks={name: (*check.results, FAILED) for name, check in checks.items()},
+        checks={check.name: (*check.results, FAILED) for check in asked},
+        countings=dict.fromkeys(each for check in asked for each in check.countings),
         protocol_reasons={
             end: reasons for end, reasons in _REASONS.items() if end in owners.values()
         },
         owners=owners,
-        dependencies=(),
+        dependencies=policy.dependencies,
         config_hash=policy.hash,
         version=__version__,
     )

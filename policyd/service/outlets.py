@@ -2,6 +2,7 @@
 
 from typing import Protocol
 
+from policyd.checks.interface import Counting
 from policyd.facts.table import Attributes
 from policyd.observe.log import Level
 from policyd.observe.series import Layout, Row
@@ -19,6 +20,15 @@ class Counters(Protocol):
 
     def check(self, check: str, result: str, seconds: float) -> None:
         """Count a check."""
+
+    def count(self, counting: Counting, labels: tuple[str, ...], amount: float) -> None:
+        """Count what a check counts beside its result."""
+
+    def dependency_up(self, name: str, up: bool) -> None:
+        """Say whether something that policyd depends on answers."""
+
+    def fallback(self, name: str) -> None:
+        """Count a check that did without a dependency."""
 
     def protocol_error(self, front_end: FrontEnd, reason: str) -> None:
         """Count a protocol error."""

@@ -9,20 +9,25 @@ libmilter's threads by the milter: what it shares is guarded by one lock, held f
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from concurrent.futures import Future
 from threading import Lock
 from typing import Any, Final, cast
 
 import msgspec
 
+from policyd.checks.interface import CheckFailedError, Count
+from policyd.checks.settling import Ends
 from policyd.facts.table import Attributes
 from policyd.observe.series import Layout, Row
 from policyd.protocol.delegation import Asked, Request, encode_action
 from policyd.rules.outcome import ignored_when_answered_there
 from policyd.rules.policy import Ask, AskRemote, Match, Policy, Question, Traced
-from policyd.service.context import DecisionContext
+from policyd.service.context import DecisionContext, hand_over
 from policyd.service.ids import Ids
 from policyd.service.outlets import Counters, Journal
 from policyd.service.reply import FAULT, argument_of, reply_of
+from policyd.service.settling import Settling
+from policyd.service.throttle import Throttle
 from policyd.smtp.decision import Decision, RuleHit, Source, Verdict
 from policyd.smtp.stage import FrontEnd, RestrictionList, Stage
 
@@ -109,6 +114,8 @@ class Service:
         self.timer = timer
         self.lock = Lock()
         self.decision_timeout = self._settings.decision_timeout
+        self.settling = Settling(self._settle_failed)
+        self._throttle = Throttle()
 
     def take(self, policy: Policy, settings: Settings, layout: Layout, row: Row) -> None:
         """
@@ -134,8 +141,12 @@ class Service:
     ) -> Answer | Coroutine[Any, Any, Answer]:
         """Decide a request; where checks are remote a coroutine, which waits at its first yield."""
         question = self.policy.asked(asked.stage, alone=asked.alone)
+        ends = None
+        if asked.stage is Stage.END_OF_DATA:
+            ends = self.settling.ends(self.policy, FrontEnd.POLICY)
         if question is None:
-            return self.decline(asked.stage, request.attributes)
+            declined = self.decline(asked.stage, request.attributes)
+            return declined if ends is None else self._settle(declined, ends)
         asking = _Asking(
             question,
             request.attributes,
@@ -146,8 +157,9 @@ class Service:
             request.stage,
         )
         if question.remote:
-            return self._decide_remote(asking)
-        return self._decide(asking)
+            return self._decide_remote(asking, ends)
+        answer = self._decide(asking)
+        return answer if ends is None else self._settle(answer, ends)
 
     def decline(self, stage: Stage | None, attributes: Attributes | None = None) -> Answer:
         """Answer DUNNO where there is nothing to decide: not our stage, or none that is known."""
@@ -163,21 +175,41 @@ class Service:
         Decide a milter's stage under the policy that its session negotiated with.
 
         Blocks, so it is called from libmilter's threads only; a stage with remote checks is
-        decided on the loop.
+        decided on the loop. The end of a message is settled as it is decided.
         """
+        ends = None
+        if stage is Stage.END_OF_DATA and not _is_local(attributes):
+            ends = self.settling.ends(policy, FrontEnd.MILTER)
         questions = policy.local if _is_local(attributes) else policy.milter
         question = questions.get(stage)
         started, now = self.timer(), self._clock()
         if question is None:
             decision = Decision(self._ids.next(now), Verdict.PASS, stage, Source.DEFAULT)
-            return Answer(FrontEnd.MILTER, decision, attributes, (stage,), started)
+            answer = Answer(FrontEnd.MILTER, decision, attributes, (stage,), started)
+            return answer if ends is None else self._on_loop(self._settle(answer, ends))
         asking = _Asking(question, attributes, started, now)
-        if not question.remote:
-            return self._decide(asking)
+        if question.remote:
+            return self._on_loop(self._decide_remote(asking, ends))
+        answer = self._decide(asking)
+        return answer if ends is None else self._on_loop(self._settle(answer, ends))
+
+    def abandon_milter(self, attributes: Attributes, policy: Policy) -> Future[None] | None:
+        """
+        Give back what a message reserved that ended before its end; None if nothing did.
+
+        Called on any thread; the future is for whoever must not go on before.
+        """
+        ends = self.settling.ends(policy, FrontEnd.MILTER)
+        if ends is None or self.loop is None:
+            return None
+        abandoning = self.settling.abandon(attributes, ends, self._clock())
+        return asyncio.run_coroutine_threadsafe(abandoning, self.loop)
+
+    def _on_loop(self, deciding: Coroutine[Any, Any, Answer]) -> Answer:
         if self.loop is None:
-            return self._fault(asking, RuntimeError("no event loop for remote checks"))
-        future = asyncio.run_coroutine_threadsafe(self._decide_remote(asking), self.loop)
-        return future.result()
+            deciding.close()
+            raise RuntimeError("no event loop for remote checks")
+        return asyncio.run_coroutine_threadsafe(deciding, self.loop).result()
 
     def fault_milter(self, stage: Stage, attributes: Attributes, error: BaseException) -> Answer:
         """Answer for a fault in the milter front end itself, at the stage that it was busy with."""
@@ -234,9 +266,37 @@ class Service:
         with self.lock:
             self._metrics.dropped(what, count)
 
-    def check_failed(self, rule: str, failure: str) -> None:
-        """Tell why a rule's check could not be made."""
-        self._log.event("warning", "check.failed", rule=rule, failure=failure)
+    def counted(self, counts: tuple[Count, ...]) -> None:
+        """Count what a check counts beside its result."""
+        with self.lock:
+            for counting, labels, amount in counts:
+                self._metrics.count(counting, labels, amount)
+
+    def dependency(self, name: str, up: bool, why: str) -> None:
+        """Take note that something which policyd depends on answers, or no longer does."""
+        with self.lock:
+            self._metrics.dependency_up(name, up)
+        if up:
+            self._log.event("info", "dependency.up", dependency=name)
+        else:
+            self._log.event("error", "dependency.down", dependency=name, reason=why)
+
+    def check_failed(self, rule: str, failure: CheckFailedError) -> None:
+        """Count a check that could not be made, and tell why, of each rule once a minute."""
+        with self.lock:
+            if failure.dependency:
+                self._metrics.fallback(failure.dependency)
+            left_out = self._throttle.left_out(rule, self.timer())
+        if left_out is not None:
+            self._log.event(
+                "warning", "check.failed", rule=rule, failure=str(failure), left_out=left_out
+            )
+
+    def _settle_failed(self, why: str) -> None:
+        with self.lock:
+            left_out = self._throttle.left_out("", self.timer())
+        if left_out is not None:
+            self._log.event("warning", "settle.failed", failure=why, left_out=left_out)
 
     def _decide(self, asking: "_Asking") -> Answer:
         try:
@@ -246,13 +306,23 @@ class Service:
         except Exception as error:  # noqa: BLE001 -- a fault of ours is answered, never raised
             return self._fault(asking, error)
 
-    async def _decide_remote(self, asking: "_Asking") -> Answer:
+    async def _decide_remote(self, asking: "_Asking", ends: Ends | None = None) -> Answer:
+        context = DecisionContext(asking.now, self)
         try:
-            context = DecisionContext(asking.now, self)
             match = await cast("AskRemote", asking.question.ask)(asking.attributes, context)
-            return self._answer(asking, match, context)
+            answer = self._answer(asking, match, context)
         except Exception as error:  # noqa: BLE001 -- a fault of ours is answered, never raised
-            return self._fault(asking, error)
+            answer = self._fault(asking, error)
+        if context.taken and answer.decision.verdict in _REFUSALS:
+            await self.settling.give_back(context.taken)
+        return answer if ends is None else await self._settle(answer, ends)
+
+    async def _settle(self, answer: Answer, ends: Ends) -> Answer:
+        """End the message that an answer is about."""
+        await hand_over()
+        accepted = answer.decision.verdict not in _REFUSALS
+        await self.settling.settle(answer.attributes, ends, accepted=accepted)
+        return answer
 
     def _answer(self, asking: "_Asking", match: Match | None, context: DecisionContext) -> Answer:
         question = asking.question
