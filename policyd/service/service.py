@@ -11,7 +11,7 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from concurrent.futures import Future
 from threading import Lock
-from typing import Any, Final, cast
+from typing import Any, Final, TypeVar, cast
 
 import msgspec
 
@@ -31,6 +31,7 @@ from policyd.service.throttle import Throttle
 from policyd.smtp.decision import Decision, RuleHit, Source, Verdict
 from policyd.smtp.stage import FrontEnd, RestrictionList, Stage
 
+_T = TypeVar("_T")
 _REFUSALS: Final = frozenset({Verdict.DEFER, Verdict.REJECT})
 
 
@@ -185,13 +186,18 @@ class Service:
         started, now = self.timer(), self._clock()
         if question is None:
             decision = Decision(self._ids.next(now), Verdict.PASS, stage, Source.DEFAULT)
-            answer = Answer(FrontEnd.MILTER, decision, attributes, (stage,), started)
-            return answer if ends is None else self._on_loop(self._settle(answer, ends))
+            return Answer(FrontEnd.MILTER, decision, attributes, (stage,), started)
         asking = _Asking(question, attributes, started, now)
         if question.remote:
             return self._on_loop(self._decide_remote(asking, ends))
         answer = self._decide(asking)
         return answer if ends is None else self._on_loop(self._settle(answer, ends))
+
+    def settle_milter(self, attributes: Attributes, policy: Policy) -> None:
+        """Spend what a message reserved that no rule decides at its end; blocks."""
+        ends = self.settling.ends(policy, FrontEnd.MILTER)
+        if ends is not None:
+            self._on_loop(self.settling.settle(attributes, ends, accepted=True))
 
     def abandon_milter(self, attributes: Attributes, policy: Policy) -> Future[None] | None:
         """
@@ -205,11 +211,11 @@ class Service:
         abandoning = self.settling.abandon(attributes, ends, self._clock())
         return asyncio.run_coroutine_threadsafe(abandoning, self.loop)
 
-    def _on_loop(self, deciding: Coroutine[Any, Any, Answer]) -> Answer:
+    def _on_loop(self, work: Coroutine[Any, Any, _T]) -> _T:
         if self.loop is None:
-            deciding.close()
-            raise RuntimeError("no event loop for remote checks")
-        return asyncio.run_coroutine_threadsafe(deciding, self.loop).result()
+            work.close()
+            raise RuntimeError("no event loop for what is remote")
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result()
 
     def fault_milter(self, stage: Stage, attributes: Attributes, error: BaseException) -> Answer:
         """Answer for a fault in the milter front end itself, at the stage that it was busy with."""

@@ -81,7 +81,7 @@ class Plan(msgspec.Struct, frozen=True):
     `silent` are the events that are asked for without a reply, `steps` says the same in bits and
     what to do without. `named` are the macros to ask for, where the MTA's own list is not enough;
     `read` those to read at each stage that is decided. `headers` and `attachments` tell whether
-    these are looked at.
+    these are looked at, `settles` whether something wants to know how messages end.
     """
 
     asked: frozenset[Event]
@@ -92,6 +92,7 @@ class Plan(msgspec.Struct, frozen=True):
     read: Mapping[Stage, tuple[Macro, ...]]
     headers: bool
     attachments: bool
+    settles: bool = False
 
 
 _STEPS: Final[Mapping[Event, tuple[Steps, Steps]]] = {
@@ -142,12 +143,30 @@ _LOGGED: Final = (
 _ORDER: Final = tuple(STEPS)
 
 
-def plan(*asking: Mapping[Stage, Needs]) -> Plan:
-    """Compute what to ask for, so that each of several sets of questions can be answered."""
+class _Settling(msgspec.Struct, frozen=True):
+    """What is read where a message is settled: whose it is, and how many recipients it has."""
+
+    facts: frozenset[str] = frozenset({"server_address", "recipient_count"})
+    verdicts: frozenset[Verdict] = frozenset()
+
+
+def plan(*asking: Mapping[Stage, Needs], settles: bool = False) -> Plan:
+    """
+    Compute what to ask for, so that each of several sets of questions can be answered.
+
+    With `settles` the end of each message is taken note of, whether a rule asks there or not.
+    """
+    questions: list[tuple[Stage, Needs]]
     questions = [(stage, question) for asked in asking for stage, question in asked.items()]
+    if settles:
+        questions.append((Stage.END_OF_DATA, _Settling()))
     verdicts = frozenset(verdict for _, question in questions for verdict in question.verdicts)
     deciding = frozenset(stage for stage, _ in questions)
     asked, replied = _events(questions, verdicts, deciding)
+    if settles:
+        # in time for the next message's reservations: those of the one before are given back then
+        replied |= {Event.MAIL}
+        asked |= replied
     read = {
         stage: tuple(_macros(stage, (need for at, need in questions if at is stage), asked))
         for stage in sorted(deciding, key=_ORDER.index)
@@ -165,6 +184,7 @@ def plan(*asking: Mapping[Stage, Needs]) -> Plan:
         read=read,
         headers="headers" in facts,
         attachments="attachments" in facts,
+        settles=settles,
     )
 
 

@@ -1,5 +1,6 @@
 """The one door and libmilter's connection, as a session sees them."""
 
+from concurrent.futures import Future
 from typing import Any, Protocol
 
 from policyd.facts.table import Attributes
@@ -15,6 +16,14 @@ class Service(Protocol):
 
     def decide_milter(self, stage: Stage, attributes: Attributes, policy: Policy) -> Answer:
         """Decide a stage under the policy that the session negotiated with."""
+        ...
+
+    def settle_milter(self, attributes: Attributes, policy: Policy) -> None:
+        """Spend what a message reserved that no rule decides at its end; blocks."""
+        ...
+
+    def abandon_milter(self, attributes: Attributes, policy: Policy) -> Future[None] | None:
+        """Give back what a message reserved that ended early; None if there is nothing to do."""
         ...
 
     def fault_milter(self, stage: Stage, attributes: Attributes, error: BaseException) -> Answer:

@@ -217,7 +217,7 @@ class MilterServer:
     def _plan(self, policy: Policy) -> Plan:
         planned = self._planned
         if planned is None or planned[0] is not policy:
-            planned = self._planned = (policy, plan(policy.milter, policy.local))
+            planned = self._planned = (policy, _planned(policy))
         return planned[1]
 
     def _guarded(self, event: Event | None, method: Callable[..., Status]) -> Callable[..., int]:
@@ -272,6 +272,7 @@ class MilterServer:
             session: Session | None = mta.setpriv(None)
             if session is not None:
                 self._sessions.end(session.policy)
+                session.closed()
         except BaseException as error:  # noqa: BLE001 -- see the module
             self._complain("close", error)
         return milter.CONTINUE
@@ -289,6 +290,11 @@ class MilterServer:
             return False
         session.undecodable(raw)
         return True
+
+
+def _planned(policy: Policy) -> Plan:
+    settles = policy.owners.get(Stage.END_OF_DATA) is FrontEnd.MILTER and bool(policy.reserving)
+    return plan(policy.milter, policy.local, settles=settles)
 
 
 def _connect(session: Session, mta: Mta, name: str, _family: int, address: HostAddress) -> Status:

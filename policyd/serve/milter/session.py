@@ -7,8 +7,11 @@ the other, but on changing threads (libmilter's worker pool), so its state is in
 It never holds pymilter's context: that would be a cycle which Python cannot collect.
 """
 
+import contextlib
 from collections.abc import Iterable
+from concurrent.futures import Future
 from typing import Final
+from uuid import uuid4
 
 from policyd.protocol.milter import (
     AMENDING,
@@ -30,7 +33,7 @@ from policyd.protocol.milter.envelope import (
     internal_address,
     unfolded,
 )
-from policyd.protocol.milter.macros import read
+from policyd.protocol.milter.macros import MACROS, read
 from policyd.rules.policy import Policy
 from policyd.serve.milter.door import Mta, Service
 from policyd.service import Answer
@@ -39,6 +42,7 @@ from policyd.smtp.stage import FrontEnd, Stage
 _SESSION: Final = (Stage.CONNECT, Stage.HELO)
 _COUNTED: Final = (Stage.DATA, Stage.END_OF_DATA)
 _SEPARATOR: Final = len("\r\n")  # between headers and body
+_PATIENCE: Final = 2.0  # seconds for what a message before reserved to be given back
 _TOP: Final = 0  # before all others, Postfix's own Received included, as policy's PREPEND does
 
 
@@ -56,10 +60,17 @@ class Session:
         self._late_hello = False
         self._broken: BaseException | None = None
         self._for_session = NOTHING
+        self._message: dict[str, object] = {}
+        self._unsettled = False
+        self._leaving: Future[None] | None = None
         self._end_message()
 
     def _end_message(self) -> None:
-        self._message: dict[str, object] = {}
+        if self._unsettled:
+            self._unsettled = False
+            attributes = {**self._client, **self._message}
+            self._leaving = self._service.abandon_milter(attributes, self.policy)
+        self._message = {}
         self._recipient = ""
         self._recipients: list[str] = []
         self._headers: list[tuple[str, bytes]] = []
@@ -104,7 +115,19 @@ class Session:
                 return status
         self._message["sender"] = internal_address(decoded(path))
         self._message["size"] = declared_size(map(decoded, parameters))
+        if self.plan.settles and not self._local:
+            self._begin_to_settle(mta)
         return self._decide(mta, Stage.MAIL)
+
+    def _begin_to_settle(self, mta: Mta) -> None:
+        """Make the message known to whatever will be settled, once the one before has ended."""
+        if self._leaving is not None:
+            with contextlib.suppress(TimeoutError):
+                self._leaving.result(_PATIENCE)
+            self._leaving = None
+        self._message["instance"] = uuid4().hex
+        self._message["server_address"] = _macro(mta, MACROS["server_address"].name) or ""
+        self._unsettled = True
 
     def rcpt(self, mta: Mta, path: bytes) -> Status:
         """Take a recipient, and keep it for the end of the message unless it is refused."""
@@ -136,6 +159,7 @@ class Session:
         """Decide the message, and change it as was decided at this and earlier stages."""
         try:
             answer = self._ask(mta, Stage.END_OF_DATA)
+            self._unsettled = False
             if answer is None:
                 self._amend(mta)
                 return Status.CONTINUE
@@ -150,6 +174,10 @@ class Session:
         """Forget the message."""
         self._end_message()
         return Status.CONTINUE
+
+    def closed(self) -> None:
+        """End with the connection."""
+        self._end_message()
 
     def broken(self, error: BaseException) -> None:
         """Take note of a fault in a callback without a reply: the next that replies tells it."""
@@ -177,6 +205,8 @@ class Session:
         if self._broken is not None and stage is Stage.END_OF_DATA:
             raise self._broken
         if stage not in self._questions:
+            if stage is Stage.END_OF_DATA and self._unsettled:
+                self._service.settle_milter(self._known(mta, stage), self.policy)
             return None
         if self._broken is not None:
             raise self._broken
