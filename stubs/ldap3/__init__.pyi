@@ -1,0 +1,52 @@
+from collections.abc import Mapping, Sequence
+from ssl import VerifyMode
+from typing import Any, Literal, Protocol
+
+NONE: Literal["NO_INFO"]
+SUBTREE: Literal["SUBTREE"]
+NO_ATTRIBUTES: Literal["1.1"]
+AUTO_BIND_NO_TLS: Literal["NO_TLS"]
+AUTO_BIND_TLS_BEFORE_BIND: Literal["TLS_BEFORE_BIND"]
+
+class Tls:
+    def __init__(self, *, validate: VerifyMode = ..., ca_certs_file: str | None = ...) -> None: ...
+
+class Server:
+    def __init__(
+        self,
+        host: str,
+        *,
+        get_info: str = ...,
+        connect_timeout: int | None = ...,
+        tls: Tls | None = ...,
+    ) -> None: ...
+
+class _Strategy(Protocol):
+    def close(self) -> None: ...
+
+class Connection:
+    result: Mapping[str, Any]
+    response: Sequence[Mapping[str, object]] | None
+    strategy: _Strategy
+    def __init__(
+        self,
+        server: Server,
+        user: str | None = ...,
+        password: str | None = ...,
+        *,
+        auto_bind: str = ...,
+        read_only: bool = ...,
+        check_names: bool = ...,
+        auto_referrals: bool = ...,
+        receive_timeout: int | None = ...,
+    ) -> None: ...
+    def search(
+        self,
+        search_base: str,
+        search_filter: str,
+        search_scope: str = ...,
+        *,
+        attributes: Sequence[str] = ...,
+        size_limit: int = ...,
+        time_limit: int = ...,
+    ) -> bool: ...
