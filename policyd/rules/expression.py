@@ -8,15 +8,18 @@ checked. Nothing of the text is ever executed as Python.
 import ast
 import difflib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Final, Protocol
 
 from policyd.checks.interface import Check, Definition, Site
 from policyd.facts.table import FACTS, FactType, where_known
+from policyd.lists.remote.membership import Word
+from policyd.lists.remote.settings import RemoteList
 from policyd.rules import nodes
 from policyd.rules.grammar import Fault, FaultError, parse_text
 from policyd.rules.literals import LiteralError, clock_minutes, coerce
+from policyd.rules.remote import look_up
 from policyd.smtp.stage import FrontEnd, Stage
 
 _NUMBERS: Final = frozenset({FactType.NUMBER, FactType.SIZE, FactType.DURATION})
@@ -88,7 +91,8 @@ class Scope:
 
     `write_out(kind, entries)` makes a list of entries that a condition spells out (kind:
     addresses, domains, networks or patterns); LiteralError says which entry is wrong. `shadow`
-    and `settles` are what checks are told (checks.interface.Site).
+    and `settles` are what checks are told (checks.interface.Site). `remote` are the lists that a
+    check looks up.
     """
 
     stage: Stage
@@ -98,6 +102,12 @@ class Scope:
     write_out: Callable[[str, Sequence[str]], nodes.Container]
     shadow: bool = False
     settles: bool = False
+    remote: Mapping[str, RemoteList] = field(default_factory=dict)
+
+    @property
+    def list_names(self) -> tuple[str, ...]:
+        """The names of all lists."""
+        return (*self.lists, *self.remote)
 
 
 def parse(text: str, scope: Scope) -> tuple[nodes.Node | None, tuple[Fault, ...]]:
@@ -216,6 +226,8 @@ class _Parser:
         self, left: ast.expr, right: ast.expr, source: str, *, negated: bool
     ) -> nodes.Node:
         item = self._value(left)
+        if isinstance(right, ast.Name) and right.id in self._scope.remote:
+            return self._remote(right.id, item, source, negated=negated)
         if isinstance(right, ast.Name) and right.id not in FACTS:
             container, method = self._named(right.id, item)
             return nodes.Member(source, FactType.TRUTH, item, container, method, negated)
@@ -232,10 +244,17 @@ class _Parser:
             "right of `in` stands a list: its name, or [ ] with the values",
         )
 
+    def _remote(self, name: str, item: nodes.Node, source: str, *, negated: bool) -> nodes.Node:
+        """Have the check for it look an item up."""
+        scope = self._scope
+        asked = f"{item.source} in {name}" if negated else source
+        call = look_up(item, scope.remote[name], Word.IN, asked, scope.checks)
+        return nodes.Not(source, FactType.TRUTH, call) if negated else call
+
     def _named(self, name: str, item: nodes.Node) -> tuple[nodes.Container, str]:
         container = self._scope.lists.get(name)
         if container is None:
-            near = _nearest(name, self._scope.lists)
+            near = _nearest(name, self._scope.list_names)
             raise FaultError(f"there is no list {name}", near or f"add a table [lists.{name}]")
         if item.type not in _METHODS:
             raise FaultError(f"{_a(item.type)} cannot be in a list", "compare it with == or <, >")
@@ -317,7 +336,7 @@ class _Parser:
     def _unknown_name(self, name: str) -> tuple[str, str]:
         if name in ("true", "false"):
             return f"there is no fact {name}", f"write {name.capitalize()}"
-        if name in self._scope.lists:
+        if name in self._scope.list_names:
             return f"{name} is a list", f"write `FACT in {name}`"
         if name in FUNCTIONS or name in self._scope.checks:
             return f"{name} is called", f"write {name}(...)"
@@ -343,8 +362,9 @@ class _Parser:
             return self._matches(tree)
         check = self._scope.checks.get(name)
         if check is None:
-            near = _nearest(name, [*FUNCTIONS, *self._scope.checks])
-            every = ", ".join([*FUNCTIONS, *self._scope.checks])
+            known = [*FUNCTIONS, *filter(str.isidentifier, self._scope.checks)]
+            near = _nearest(name, known)
+            every = ", ".join(known)
             raise FaultError(f"there is no check {name}()", near or f"there are: {every}")
         return self._check(tree, check)
 
@@ -434,8 +454,12 @@ class _Parser:
         single = {FactType.MAILS: FactType.MAIL, FactType.TEXTS: FactType.TEXT}.get(items.type)
         if single is None:
             raise FaultError(f"{items.source} is one {items.type}", f"write {items.source} in ...")
+        name = tree.args[1].id
+        if name in self._scope.remote:
+            source = self._text(tree)
+            return look_up(items, self._scope.remote[name], Word(word), source, self._scope.checks)
         one = nodes.FactNode(items.source, single, items.source)
-        container, method = self._named(tree.args[1].id, one)
+        container, method = self._named(name, one)
         return nodes.Several(self._text(tree), FactType.TRUTH, word, items, container, method)
 
     def _header(self, tree: ast.Call) -> nodes.Node:
