@@ -55,7 +55,11 @@ class Read(msgspec.Struct):
 
 
 class Keys(msgspec.Struct, frozen=True):
-    """How the check of greylisting names the network of an address, a sender, a recipient."""
+    """
+    How the check of greylisting names the network of an address, a sender, a recipient.
+
+    A network is empty for what is no address.
+    """
 
     network: Callable[[str], str]
     sender: Callable[[str], str]
@@ -69,8 +73,8 @@ def entries(
     Make entries of records; `now` is in milliseconds, `terms` are those to go by from now on.
 
     A triplet has passed if postgrey saw it for as long as `terms.delay`, as postgrey counts; of a
-    client's addresses in one network the one with the most messages decides. What has expired by
-    these terms is left out. Keys: ValueError for an address that is none.
+    client's addresses in one network the one with the most messages decides, once all are put into
+    a store. What has expired by these terms is left out.
     """
     for key, value in records:
         try:
@@ -96,7 +100,7 @@ def _entry(key: str, value: str, keys: Keys, terms: Terms, now: int) -> Triplet 
     number, last = int(numbers[1]), min(int(numbers[2]) * 1000, now)
     if "/" not in key:
         return Client(
-            keys.network(key.lower()),
+            _network(key, keys),
             number,
             allowed=0 < terms.auto_allow_after <= number,
             last=last,
@@ -108,7 +112,7 @@ def _entry(key: str, value: str, keys: Keys, terms: Terms, now: int) -> Triplet 
     first = min(number * 1000, last)
     passed = last - first >= terms.delay
     return Triplet(
-        client=keys.network(parts["client"]),
+        client=_network(parts["client"], keys),
         sender=keys.sender(parts["sender"]),
         recipient=keys.recipient(parts["recipient"]),
         first=first,
@@ -116,6 +120,13 @@ def _entry(key: str, value: str, keys: Keys, terms: Terms, now: int) -> Triplet 
         passed=passed,
         expires=last + terms.lifetime if passed else first + terms.retry_window,
     )
+
+
+def _network(address: str, keys: Keys) -> str:
+    network = keys.network(address)
+    if not network:
+        raise ValueError(address)
+    return network
 
 
 # Berkeley DB's dumps

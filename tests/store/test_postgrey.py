@@ -4,13 +4,13 @@ import contextlib
 import shutil
 import subprocess
 from collections.abc import Iterator
-from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from policyd.checks.provider import network_key
 from policyd.store.model import Client, Entry, Terms, Triplet
 from policyd.store.postgrey import (
     Keys,
@@ -31,12 +31,7 @@ LIFETIME, WINDOW = TERMS.lifetime, TERMS.retry_window
 real = pytest.mark.skipif(PROGRAM is None, reason="postgrey is not installed")
 
 
-def network(address: str) -> str:
-    bits = 24 if ip_address(address).version == 4 else 64
-    return str(ip_network(f"{address}/{bits}", strict=False))
-
-
-KEYS = Keys(network=network, sender=str)
+KEYS = Keys(network=lambda address: network_key(address, 24, 64), sender=str)
 
 
 def made(
