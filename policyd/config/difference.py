@@ -1,8 +1,9 @@
 """
-What a new configuration changes: rules, lists and keys by name, and which keys need a restart.
+What a new configuration changes: rules, lists, limits and keys by name, and which keys need a
+restart.
 
-Where something is written, a file or a line, is no difference. Rules and lists are known by their
-names, so one with a new name is another one.
+Where something is written, a file or a line, is no difference. Rules, lists and limits are known by
+their names, so one with a new name is another one.
 """
 
 import dataclasses
@@ -11,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from policyd.config.limits import LimitSource
 from policyd.config.model import TABLES, Config
 from policyd.config.outline import Outline
 from policyd.lists.source import Kind, ListSource
@@ -26,6 +28,10 @@ RESTART: Final = (
     "[milter] socket_group",
     "[metrics] listen",
     "[state] url",
+    "[state] timeout",
+    "[state] prefix",
+    "[state] password_file",
+    "[state] ca_file",
     "[log] format",
 )
 """The keys that a reload cannot change: what they say is opened or started once."""
@@ -34,7 +40,6 @@ _PLACES: Final[Mapping[str, str]] = {
     "policy_service": "listen",
     "milter": "listen",
     "metrics": "listen",
-    "state": "url",
 }
 """The key of each optional table that says where; an absent table is one without it."""
 
@@ -44,7 +49,7 @@ _Values = Mapping[str, object]
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A rule or a list that stays, and its keys that say something else now."""
+    """A rule, list or limit that stays, and its keys that say something else now."""
 
     name: str
     keys: tuple[str, ...]
@@ -67,6 +72,9 @@ class Difference:
     lists_added: tuple[str, ...] = ()
     lists_removed: tuple[str, ...] = ()
     lists_changed: tuple[Change, ...] = ()
+    limits_added: tuple[str, ...] = ()
+    limits_removed: tuple[str, ...] = ()
+    limits_changed: tuple[Change, ...] = ()
 
     def __bool__(self) -> bool:
         """Tell whether there is any difference."""
@@ -91,12 +99,13 @@ class Difference:
         return found
 
     def lines(self) -> tuple[str, ...]:
-        """Say it for a terminal, a line for each key, rule and list."""
+        """Say it for a terminal, a line for each key, rule, list and limit."""
         return (
             *(f"{key} changed" for key in self.keys),
             *_lines("rule", self.rules_removed, self.rules_added, self.rules_changed),
             *(f'rule "{name}" moved' for name in self.rules_moved),
             *_lines("list", self.lists_removed, self.lists_added, self.lists_changed),
+            *_lines("limit", self.limits_removed, self.limits_added, self.limits_changed),
         )
 
 
@@ -117,6 +126,8 @@ def difference(old: Outline, new: Outline) -> Difference:
     rules = {rule.name: _rule(rule) for rule in new.rules}
     lists_before = {name: _list(outline.source) for name, outline in old.lists.items()}
     lists = {name: _list(outline.source) for name, outline in new.lists.items()}
+    limits_before = {name: _limit(source) for name, source in old.limits.items()}
+    limits = {name: _limit(source) for name, source in new.limits.items()}
     return Difference(
         keys=_keys(old.config, new.config),
         rules_added=tuple(name for name in rules if name not in rules_before),
@@ -126,6 +137,9 @@ def difference(old: Outline, new: Outline) -> Difference:
         lists_added=tuple(name for name in lists if name not in lists_before),
         lists_removed=tuple(name for name in lists_before if name not in lists),
         lists_changed=tuple(_changes(lists_before, lists)),
+        limits_added=tuple(name for name in limits if name not in limits_before),
+        limits_removed=tuple(name for name in limits_before if name not in limits),
+        limits_changed=tuple(_changes(limits_before, limits)),
     )
 
 
@@ -156,6 +170,17 @@ def _list(source: ListSource) -> _Values:
         values[kind.value] = texts if given else None
         values[f"{kind.value}_file"] = files
     return values
+
+
+def _limit(source: LimitSource) -> _Values:
+    """Give what a limit says; its file of overrides is read when the configuration is."""
+    limit = source.limit
+    return {
+        "key": source.key,
+        "rate": (limit.unit, limit.most, limit.window),
+        "burst": limit.burst,
+        "overrides_file": (source.overrides_file, limit.overrides),
+    }
 
 
 def _keys(old: Config, new: Config) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from policyd.config.gather import Part
 from policyd.config.model import LONGEST_WAIT, MOST_SERVERS, Config
 from policyd.config.owners import Claims, claimed_twice
 from policyd.config.problem import Problem
+from policyd.config.state import judge_state
 from policyd.smtp.stage import FrontEnd
 
 TABLE_OF = {FrontEnd.POLICY: "policy_service", FrontEnd.MILTER: "milter"}
@@ -31,8 +32,7 @@ def judge(
     yield from _few_connections(config, parts)
     yield from _long_waits(config, parts)
     if "state" in parts:
-        what = "no check that there is keeps state, so [state] is not used"
-        yield _problem(parts["state"], (), what, "leave it out", error=False)
+        yield from judge_state(config, parts["state"])
 
 
 def _stages_claimed_twice(parts: Mapping[str, Part], claimed: Claims) -> Iterator[Problem]:

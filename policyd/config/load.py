@@ -14,11 +14,13 @@ from typing import Final
 from policyd.config.gather import Part, Parts, gather
 from policyd.config.include import read_files
 from policyd.config.judge import TABLE_OF, judge
+from policyd.config.limits import LimitSource, judge_use, read_limit
 from policyd.config.listed import read_list
-from policyd.config.model import TABLES, Config, RuleTable, Table, read_stages
+from policyd.config.model import TABLES, Config, RuleTable, State, Table, read_stages
 from policyd.config.owners import ALONE, claims, owners
 from policyd.config.problem import Problem
 from policyd.config.source import Document
+from policyd.config.state import read_state_files
 from policyd.config.translate import read_rest, read_table
 from policyd.config.units import WrongValueError
 from policyd.lists.named import NamedList
@@ -34,12 +36,14 @@ class Loaded:
     What load() made of a configuration; its rules are not compiled yet.
 
     `rules` is empty when a file could not be read, since rules need what it may hold. `hash` is
-    that of the files' contents, lists' files excepted: they change by themselves.
+    that of the files' contents and of limits' overrides, lists' files excepted: they change by
+    themselves.
     """
 
     model: Config
     rules: tuple[RuleSource, ...]
     lists: Mapping[str, NamedList]
+    limits: Mapping[str, LimitSource]
     owners: Mapping[Stage, FrontEnd]
     problems: tuple[Problem, ...]
     files: tuple[Path, ...]
@@ -54,19 +58,24 @@ def load(path: Path) -> Loaded:
     config = Config.model_validate(tables)
     claimed = claims(_named_stages(parts))
     lists, lists_found = _lists(parts, config.addresses.recipient_delimiter)
+    limits, limits_found = _limits(parts)
     rules, rules_found = _rules(parts)
+    # Without a front end, which is an error, the rules are judged as if there were one.
+    owned = owners(claimed or {FrontEnd.POLICY: ALONE[FrontEnd.POLICY]})
     if complete:
         found += tuple(judge(config, parts.tables, claimed, str(path)))
-    every = (*problems, *parts.problems, *found, *lists_found, *rules_found)
+    if complete and len(rules) == len(parts.rules):
+        found += tuple(judge_use(limits, rules, owned))
+    every = (*problems, *parts.problems, *found, *lists_found, *limits_found, *rules_found)
     return Loaded(
         model=config,
         rules=rules if complete else (),
         lists=lists,
-        # Without a front end, which is an error, the rules are judged as if there were one.
-        owners=owners(claimed or {FrontEnd.POLICY: ALONE[FrontEnd.POLICY]}),
+        limits=limits,
+        owners=owned,
         problems=tuple(sorted(dict.fromkeys(every))),
         files=tuple(document.path for document in documents),
-        hash=_hash(documents),
+        hash=_hash(documents, limits),
     )
 
 
@@ -76,6 +85,9 @@ def _tables(parts: Parts) -> tuple[dict[str, Table], tuple[Problem, ...]]:
     for name, part in parts.tables.items():
         table, found = read_rest(TABLES[name], part, called=f"[{name}]")
         problems.extend(found)
+        if isinstance(table, State):
+            table, found = read_state_files(table, part)
+            problems.extend(found)
         if table is not None:
             tables[name] = table
     return tables, tuple(problems)
@@ -103,6 +115,15 @@ def _lists(
         lists[name], found = read_list(name, part, recipient_delimiter)
         problems.extend(found)
     return lists, tuple(problems)
+
+
+def _limits(parts: Parts) -> tuple[dict[str, LimitSource], tuple[Problem, ...]]:
+    limits: dict[str, LimitSource] = {}
+    problems: list[Problem] = []
+    for name, part in parts.limits.items():
+        limits[name], found = read_limit(name, part)
+        problems.extend(found)
+    return limits, tuple(problems)
 
 
 def _rules(parts: Parts) -> tuple[tuple[RuleSource, ...], tuple[Problem, ...]]:
@@ -140,8 +161,11 @@ def _source(table: RuleTable, part: Part) -> RuleSource:
     )
 
 
-def _hash(documents: Iterable[Document]) -> str:
+def _hash(documents: Iterable[Document], limits: Mapping[str, LimitSource]) -> str:
     whole = hashlib.sha256()
     for document in documents:
         whole.update(hashlib.sha256(document.data).digest())
+    for source in limits.values():
+        for key, override in sorted(source.limit.overrides.items()):
+            whole.update(f"{key}\0{override.most}\0{override.burst}\n".encode())
     return whole.hexdigest()[:_HASH_DIGITS]

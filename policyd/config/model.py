@@ -5,13 +5,22 @@ Each table is a frozen model that takes what TOML gives and nothing else: no key
 know, no number for a text.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from ipaddress import IPv4Network, IPv6Network
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    InstanceOf,
+    PrivateAttr,
+)
 
+from policyd.checks.rate import Amount, Rate
 from policyd.config import units
 from policyd.config.problem import choose_from
 from policyd.config.units import WrongValueError
@@ -114,6 +123,13 @@ def _name(value: object) -> str:
             "write printable characters, no quotes, no backslash, no blank at its ends",
         )
     return text
+
+
+def _key_parts(value: object) -> tuple[str, ...]:
+    parts = value if isinstance(value, list) else [value]
+    if not parts:
+        raise WrongValueError("it is empty", 'write it as "sasl_username"')
+    return tuple(units.read_text(part, '"sasl_username"') for part in parts)
 
 
 def _file_name(value: object) -> str:
@@ -223,9 +239,36 @@ class Metrics(Table):
 
 
 class State(Table):
-    """`[state]`: where greylist and limit state lives."""
+    """
+    `[state]`: where greylist and limit state lives; seconds for one operation.
 
-    url: Annotated[str, BeforeValidator(units.read_state_url)]
+    What follows `timeout` is for Redis alone. Files are relative to the file that names them until
+    it is loaded (state.read_state_files), which also keeps the `password` that is in one of them.
+    """
+
+    # It may hold a password, so no representation shows it.
+    url: Annotated[str, BeforeValidator(units.read_state_url), Field(repr=False)] = (
+        "sqlite:/var/lib/policyd/state.sqlite"
+    )
+    timeout: Annotated[
+        float,
+        BeforeValidator(partial(units.read_split_seconds, least=0.1, most=5.0)),
+    ] = 1.0
+    prefix: Annotated[str, BeforeValidator(units.read_key_prefix)] = "policyd:"
+    password_file: _FileName | None = None
+    ca_file: _FileName | None = None
+    _password: str = PrivateAttr("")
+
+    @property
+    def password(self) -> str:
+        """What the password file said when it was loaded."""
+        return self._password
+
+    def loaded(self, password: str, files: Mapping[str, str]) -> Self:
+        """Give it with the password that was read and the paths of files from the root."""
+        state = self.model_copy(update=dict(files))
+        state._password = password  # noqa: SLF001  its own, of a copy
+        return state
 
 
 class Log(Table):
@@ -264,6 +307,15 @@ class ListTable(Table):
     patterns_file: _FileName | None = None
 
 
+class LimitTable(Table):
+    """`[limits.NAME]`: what is counted together, and how much of it in a window and at once."""
+
+    key: Annotated[tuple[str, ...], BeforeValidator(_key_parts)]
+    rate: Annotated[InstanceOf[Rate], BeforeValidator(units.read_rate)]
+    burst: Annotated[InstanceOf[Amount] | None, BeforeValidator(units.read_amount)] = None
+    overrides_file: _FileName | None = None
+
+
 class RuleTable(Table):
     """A `[[rule]]`; what its texts mean is judged when the policy is built."""
 
@@ -277,7 +329,7 @@ class RuleTable(Table):
 
 
 class Config(BaseModel):
-    """All tables but lists and rules; of the optional ones, None stands for an absent one."""
+    """All tables but lists, limits and rules; of the optional ones, None is an absent one."""
 
     model_config = ConfigDict(strict=True, frozen=True)
 
@@ -285,7 +337,7 @@ class Config(BaseModel):
     policy_service: PolicyService | None = None
     milter: Milter | None = None
     metrics: Metrics | None = None
-    state: State | None = None
+    state: State = State()
     log: Log = Log()
     replies: Replies = Replies()
     addresses: Addresses = Addresses()

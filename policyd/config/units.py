@@ -8,22 +8,25 @@ would do.
 import re
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Final, Self
-from urllib.parse import urlsplit
 
 from pydantic_core import PydanticCustomError
 
+from policyd.checks.rate import Amount, Rate, RateError, parse_amount, parse_rate
 from policyd.facts.units import parse_duration
 from policyd.lists.entries import EntryError, parse_network
+from policyd.store.place import FORMS, Kind, PlaceError, read_place
 
 _UNIX_PATH: Final = 107  # octets of sun_path, without its NUL (unix(7))
 _INET: Final = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^\[\]:/@\s]+)):([0-9]{1,5})", re.ASCII)
 _MILTER_INET: Final = re.compile(r"inet6?:([0-9]+)@(.+)", re.ASCII)
+_SPLIT_SECONDS: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)s", re.ASCII)
 _GROUP: Final = re.compile(r"[a-z_0-9][a-z0-9_.-]*", re.ASCII | re.IGNORECASE)
 _ENDPOINT_MEND: Final = (
     'write it as Postfix does: "inet:127.0.0.1:10040", "inet:[::1]:10040" or "unix:/path"'
 )
 _MAPPED: Final = bytes(10) + b"\xff\xff"  # ::ffff:0:0/96 (RFC 4291 section 2.5.5.2)
-STATE_SCHEMES: Final = ("sqlite", "redis", "rediss", "redis+cluster", "memory")
+_LONGEST_PREFIX: Final = 64
+_KEY_PREFIX: Final = re.compile(rf"[!-z|~]{{1,{_LONGEST_PREFIX}}}", re.ASCII)  # all but { and }
 
 
 class WrongValueError(PydanticCustomError):
@@ -82,6 +85,37 @@ def _seconds(value: object) -> float:
     except ValueError as error:
         what = str(error).partition("; ")[0]
         raise WrongValueError(what, 'write it as "8s", "5m", "1h30m" or "2d"') from error
+
+
+def read_rate(value: object) -> Rate:
+    """Read the rate of a limit."""
+    try:
+        return parse_rate(read_text(value, '"500 recipients per 1h"'))
+    except RateError as error:
+        raise WrongValueError(error.what, error.mend) from error
+
+
+def read_amount(value: object) -> Amount:
+    """Read what a limit admits at once: a number, or a text with a unit."""
+    digits = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    try:
+        return parse_amount(read_text(digits, '50 or "10 MiB"'))
+    except RateError as error:
+        raise WrongValueError(error.what, error.mend) from error
+
+
+def read_split_seconds(value: object, *, least: float, most: float) -> float:
+    """Read a short time in seconds, which may be less than one or have a fraction: `0.5s`."""
+    mend = f'write a time from "{least:g}s" to "{most:g}s", such as "1s" or "0.5s"'
+    text = read_text(value, '"0.5s"')
+    found = _SPLIT_SECONDS.fullmatch(text)
+    if found is None:
+        raise WrongValueError(f"{describe(value)} is no time in seconds", mend)
+    seconds = float(found[1])
+    if not least <= seconds <= most:
+        how = "short" if seconds < least else "long"
+        raise WrongValueError(f"{describe(value)} is too {how}", mend)
+    return seconds
 
 
 def read_network(value: object) -> IPv4Network | IPv6Network:
@@ -162,19 +196,19 @@ def read_group(value: object) -> str:
 
 def read_state_url(value: object) -> str:
     """Check the form of a state URL; it may hold a password, so no message shows it."""
-    text = read_text(value, '"sqlite:/var/lib/policyd/state.sqlite"')
-    mend = "write sqlite:/path, redis://host:6379/0, rediss://…, redis+cluster://… or memory:"
+    text = read_text(value, f'"{FORMS[Kind.SQLITE]}"')
     try:
-        parts = urlsplit(text)
-        port_is_right = parts.port is None or parts.port > 0
-    except ValueError as error:
-        raise WrongValueError("it is no URL", mend) from error
-    if parts.scheme not in STATE_SCHEMES:
-        raise WrongValueError(f'"{parts.scheme}:" is no place for state', mend)
-    if parts.scheme == "memory" and text != "memory:":
-        raise WrongValueError("memory: has nothing after it", 'write "memory:"')
-    if parts.scheme == "sqlite" and (parts.netloc or not re.fullmatch(r"/.*[^/]", parts.path)):
-        raise WrongValueError("sqlite: names no file by an absolute path", mend)
-    if parts.scheme.startswith("redis") and not (parts.hostname and port_is_right):
-        raise WrongValueError(f"{parts.scheme}: names no host", mend)
+        read_place(text)
+    except PlaceError as error:
+        raise WrongValueError(error.what, error.mend) from error
+    return text
+
+
+def read_key_prefix(value: object) -> str:
+    """Check what begins the keys of a shared server; braces would choose the node of a cluster."""
+    text = read_text(value, '"policyd:"')
+    if _KEY_PREFIX.fullmatch(text) is None:
+        what = f"{describe(text)} cannot begin the keys in Redis"
+        mend = f"write up to {_LONGEST_PREFIX} printable ASCII characters, no braces and no blanks"
+        raise WrongValueError(what, mend)
     return text

@@ -1,5 +1,5 @@
 """
-Where state is kept, as `[state] url` says it.
+Where state is kept, as `[state] url` says it, and how it is reached.
 
 The forms are those of redis-py's urls where it has them; several hosts are joined by commas.
 """
@@ -77,6 +77,26 @@ class Place(msgspec.Struct, frozen=True):
     def remote(self) -> bool:
         """Whether it is a server's: keys have a prefix, and there may be a password."""
         return self.kind not in (Kind.MEMORY, Kind.SQLITE)
+
+
+class StateSettings(msgspec.Struct, frozen=True):
+    """
+    Where state is kept and how it is reached, as a process is told it.
+
+    `timeout` is that of one operation, in seconds. All but `url` and `timeout` are for Redis
+    alone: `prefix` begins each key, `ca_file` is whom to trust with TLS, empty for the system's.
+    """
+
+    url: str
+    timeout: float = 1.0
+    prefix: str = "policyd:"
+    username: str = ""
+    password: str = ""
+    ca_file: str = ""
+
+    def __repr__(self) -> str:
+        """Show what is no secret, also of a url that still has its user and password."""
+        return f"StateSettings({re.sub('//.*@', '//', self.url)!r})"
 
 
 def read_place(url: str) -> Place:

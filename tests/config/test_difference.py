@@ -22,6 +22,8 @@ from policyd.smtp.stage import Stage
 
 Write = Callable[..., Path]
 
+CERTIFICATE = Path(__file__).parent / "bad" / "191-state-ca-file-without-tls" / "ca.pem"
+
 POLICY = '[policy_service]\nlisten = ["inet:127.0.0.1:10040", "inet:[::1]:10040"]\n'
 LIST = '[lists.boxes]\naddresses = ["alice@example.org", "bob@example.org"]\n'
 FIRST = '[[rule]]\nname = "first"\nstage = ["mail", "rcpt"]\nwhen = "size > 1"\nthen = "accept"\n'
@@ -42,6 +44,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("boxes.txt").write_text("carol@example.org\n")
     Path("other.txt").write_text("carol@example.org\n")
+    Path("ca.pem").write_bytes(CERTIFICATE.read_bytes())
 
 
 @pytest.mark.parametrize(
@@ -152,6 +155,7 @@ def test_long_parts_are_cut_and_say_how_much_is_left_out() -> None:
 
 
 MILTER = '[milter]\nlisten = ["unix:/run/m"]\n'
+REDIS = '[state]\nurl = "rediss://:secret@127.0.0.1"\n'
 
 
 @pytest.mark.parametrize(
@@ -173,8 +177,15 @@ MILTER = '[milter]\nlisten = ["unix:/run/m"]\n'
         ("", "[metrics]\n", ["[metrics] listen"]),
         ("[metrics]\n", '[metrics]\nlisten = "127.0.0.1:9741"\n', []),
         ("[metrics]\n", '[metrics]\nlisten = "127.0.0.1:9742"\n', ["[metrics] listen"]),
-        ("", '[state]\nurl = "memory:"\n', ["[state] url"]),
-        ('[state]\nurl = "memory:"\n', '[state]\nurl = "sqlite:/s"\n', ["[state] url"]),
+        ("", '[state]\nurl = "sqlite:/s"\n', ["[state] url"]),
+        ('[state]\nurl = "sqlite:/s"\n', "", ["[state] url"]),
+        ("", '[state]\nurl = "sqlite:/var/lib/policyd/state.sqlite"\ntimeout = "1.0s"\n', []),
+        (REDIS, REDIS.replace("secret", "changed"), ["[state] url"]),
+        (REDIS, REDIS + 'timeout = "2s"\nprefix = "mx:"\n',
+         ["[state] timeout", "[state] prefix"]),
+        (REDIS.replace(":secret@", ""), REDIS.replace(":secret@", "")
+         + 'password_file = "boxes.txt"\nca_file = "ca.pem"\n',
+         ["[state] password_file", "[state] ca_file"]),
         ("", '[log]\nformat = "json"\n', ["[log] format"]),
         ("", "[log]\ndecisions = false\n", []),
         ("", '[replies]\nutf8 = true\n[addresses]\nrecipient_delimiter = ""\n', []),
@@ -242,7 +253,7 @@ _CONFIGS = st.builds(
             "server": st.fixed_dictionaries({}, optional={"workers": st.integers(1, 3)}),
             "milter": st.just({"listen": ["unix:/m"]}) | st.just({"listen": ["unix:/n"]}),
             "metrics": st.just({}),
-            "state": st.just({"url": "memory:"}),
+            "state": st.just({"url": "redis://a"}) | st.just({"prefix": "b:"}),
             "log": st.fixed_dictionaries({}, optional={"decisions": st.booleans()}),
             "replies": st.fixed_dictionaries({}, optional={"utf8": st.booleans()}),
         },

@@ -321,14 +321,14 @@ def test_long_waits_and_options_without_effect_are_doubtful(write: Write) -> Non
         + FRONT_END
         + "socket_mode = '0600'\n"
         + MILTER
-        + '[state]\nurl = "memory:"\n'
+        + '[state]\nprefix = "mx1:"\n'
     )
     told = warnings(load(write(text)))
     assert [line.split(": ")[0] for line in told] == [
         "policyd.toml:2",
         "policyd.toml:2",
         "policyd.toml:5",
-        "policyd.toml:8",
+        "policyd.toml:9",
     ]
 
 

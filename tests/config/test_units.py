@@ -90,7 +90,8 @@ def test_a_wrong_duration_is_refused(written: object, what: str) -> None:
         "sqlite:/var/lib/policyd/state.sqlite",
         "redis://localhost:6379/0",
         "rediss://:secret@redis.example.org/1",
-        "redis+cluster://10.0.0.1:7000",
+        "redis+sentinel://10.0.0.1,10.0.0.2/mail",
+        "redis+cluster://10.0.0.1:7000,10.0.0.2:7000",
         "memory:",
     ],
 )
@@ -123,6 +124,43 @@ def test_a_wrong_state_url_is_refused(url: str) -> None:
 def test_a_password_in_a_wrong_state_url_is_not_shown() -> None:
     assert "secret" not in str(refusal(units.read_state_url, "redis://:secret@"))
     assert "secret" not in str(refusal(units.read_state_url, "redsi://:secret@host"))
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("0.1s", 0.1), ("0.125s", 0.125), ("1s", 1), ("1.50s", 1.5), ("5s", 5)]
+)
+def test_a_short_time_may_have_a_fraction(text: str, seconds: float) -> None:
+    assert units.read_split_seconds(text, least=0.1, most=5) == seconds
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("0.09s", '"0.09s" is too short'),
+        ("5.1s", '"5.1s" is too long'),
+        ("999999999s", "is too long"),
+        ("1m", "no time in seconds"),
+        ("1.s", "no time in seconds"),
+        (".5s", "no time in seconds"),
+        ("500ms", "no time in seconds"),
+        ("1", "no time in seconds"),
+        (1, "the number 1 is no string"),
+    ],
+)
+def test_a_time_out_of_bounds_or_not_in_seconds_is_refused(text: object, what: str) -> None:
+    told = refusal(partial(units.read_split_seconds, least=0.1, most=5), text)
+    assert what in told["what"]
+    assert '"0.5s"' in told["mend"]
+
+
+@pytest.mark.parametrize("prefix", ["policyd:", "p", "mx1/policyd|", "~" * 64])
+def test_a_prefix_of_keys_is_taken_as_it_stands(prefix: str) -> None:
+    assert units.read_key_prefix(prefix) == prefix
+
+
+@pytest.mark.parametrize("prefix", ["", " ", "a b", "{a}", "a{", "a}", "é", "a\n", "~" * 65, 1])
+def test_a_prefix_that_redis_could_take_for_something_else_is_refused(prefix: object) -> None:
+    assert refusal(units.read_key_prefix, prefix)["mend"]
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("0s", 0), ("30s", 30), ("10m", 600)])
@@ -180,6 +218,8 @@ _READERS = [
     units.read_group,
     units.read_duration,
     units.read_state_url,
+    units.read_key_prefix,
+    partial(units.read_split_seconds, least=0.1, most=5),
 ]
 
 

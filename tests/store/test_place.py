@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policyd.store.place import Kind, Place, PlaceError, read_place
+from policyd.store.place import Kind, Place, PlaceError, StateSettings, read_place
 
 FILE = "sqlite:/var/lib/policyd/state.sqlite"
 
@@ -118,6 +118,12 @@ def test_a_place_shows_no_password() -> None:
     place = read_place("redis://jo:hunter2@host/1")
     assert repr(place) == "Place('redis://host/1')"
     assert "hunter2" not in f"{place}{place.url}"
+
+
+def test_settings_show_no_password() -> None:
+    given = StateSettings("redis://host/1", username="jo", password="hunter2")
+    assert repr(given) == "StateSettings('redis://host/1')"
+    assert repr(StateSettings("redis://jo:hunter2@host/1")) == repr(given)
 
 
 @given(st.text(), st.sampled_from(["", "redis://", "redis+sentinel://a,", "redis+cluster://"]))

@@ -29,7 +29,7 @@ socket_group = "postfix"
 listen = "127.0.0.1:{metrics}"
 
 [state]
-url = "memory:"
+url = "sqlite:{directory}/state.sqlite"
 
 [log]
 format = "json"

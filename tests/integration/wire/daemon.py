@@ -24,9 +24,6 @@ stages = [{", ".join(f'"{stage}"' for stage in stages)}]
 [metrics]
 listen = "127.0.0.1:{metrics}"
 
-[state]
-url = "memory:"
-
 [log]
 format = "json"
 """
