@@ -7,7 +7,8 @@ import click
 import msgspec
 
 from policyd.cli.configured import CONFIGURATION, config_option
-from policyd.serve.commands import NotServingError, Outcome, ask
+from policyd.serve.commands import Outcome, ask
+from policyd.serve.local import NotServingError
 
 UNAVAILABLE: Final = 69
 """EX_UNAVAILABLE of sysexits(3): nobody to ask."""
