@@ -21,8 +21,8 @@ _ANY: Final = "#"
 """Stands for what changes."""
 
 _SIGNED: Final = (
-    re.compile(r"(?:ms)?prvs[0-9]?=[0-9a-z#]{6,}=(?P<local>.+)"),  # BATV, and SparkPost's
-    re.compile(r"prvs=(?P<local>.+)[=/][0-9a-f]{10}"),  # an early draft's
+    re.compile(r"(?:ms)?prvs[0-9]?=(?:[0-9a-z]{6,}|#)=(?P<local>.+)"),  # BATV, and SparkPost's
+    re.compile(r"prvs=(?P<local>.+)[=/](?:[0-9a-f]{10}|#)"),  # an early draft's
     re.compile(r"btv1==[^=]+==(?P<local>.+)"),  # Barracuda
 )
 _FORWARDED: Final = re.compile(r"srs0[=+-][^=]*=[^=]{1,4}=(?P<domain>[^=]+)=(?P<local>.+)")
@@ -30,10 +30,9 @@ _FORWARDED_AGAIN: Final = re.compile(
     r"srs1[=+-][^=]*=(?P<forwarder>[^=]+)=[=+-][^=]*=[^=]{1,4}=(?P<domain>[^=]+)=(?P<local>.+)"
 )
 _EXTENSION: Final = re.compile(r"(?<=.)\+.*")
-_RECIPIENT: Final = re.compile(r"(?<=.)[-._=][^-=]*={1,2}[a-z0-9-]+(?:\.[a-z0-9-]+)+$")
-_BOUNCES: Final = re.compile(r"(?:^|\.)bounces?\.")
-_LONG: Final = 20
-"""Characters of a local part that is one long token, in a domain for bounces."""
+_RECIPIENT: Final = re.compile(r"(?<=.)[-._=][^-=]*={1,2}[a-z0-9#-]+(?:\.[a-z0-9#-]+)+$")
+_RANDOM: Final = ".bounces.google.com"
+"""Below it, local parts are of random letters; what they stand for is in the rest of the domain."""
 
 _IDENTIFIER: Final = re.compile(r"(?<![0-9a-z])[0-9a-f]{8,}(?:-[0-9a-f]{4,})+(?![0-9a-z])")
 _WORD: Final = re.compile(r"[0-9a-z]+")
@@ -49,8 +48,8 @@ def folded(sender: str) -> str:
 
     BATV's tag goes, SRS's hash and time, what follows a `+`, and a recipient at the end of the
     local part. Numbers and random words become `#`, in the local part and in the names of hosts
-    below the registered domain. Lower case; it can stand in a key, and folding it again changes
-    nothing.
+    below the registered domain. Lower case; it can stand in a key. Folding it again changes
+    nothing, and what postgrey(8) makes of a sender, with `#` for numbers, folds to the same.
     """
     address = key_part(read.mail(key_part(sender)))
     local, at, domain = address.rpartition("@")
@@ -73,7 +72,7 @@ def _local(local: str, domain: str) -> str:
     local = _EXTENSION.sub("", local)
     while (shorter := _RECIPIENT.sub("", local)) != local:
         local = shorter
-    if len(local) >= _LONG and _BOUNCES.search(domain) is not None:
+    if domain.endswith(_RANDOM):
         return _ANY
     return _fold(local)
 

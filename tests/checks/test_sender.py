@@ -1,5 +1,6 @@
 """Senders made for one message meet the next message of the same sender."""
 
+import re
 from email.utils import make_msgid
 
 import pytest
@@ -132,6 +133,9 @@ SAME = [
     ("news@163.com", ["news@163.com"]),
 ]
 
+EVERY = [sender for _, senders in SAME for sender in senders]
+CUT_BY_POSTGREY = re.compile(r"SRS[01][^@+]*\+")  # of these it keeps what stands before the +
+
 APART = [
     ("joe@example.org", "jane@example.org"),
     ("joe@example.org", "joe@example.com"),
@@ -175,6 +179,13 @@ def test_senders_of_the_same_mail_are_one(to: str, senders: list[str]) -> None:
 @pytest.mark.parametrize(("one", "other"), APART)
 def test_senders_of_different_people_stay_apart(one: str, other: str) -> None:
     assert folded(one) != folded(other)
+
+
+@pytest.mark.parametrize("sender", [each for each in EVERY if not CUT_BY_POSTGREY.match(each)])
+def test_what_postgrey_remembers_of_a_sender_is_the_same_sender(sender: str) -> None:
+    local, _, domain = sender.lower().partition("@")
+    kept = re.sub(r"\b[0-9]+\b", "#", local.partition("+")[0])  # postgrey(8)
+    assert folded(f"{kept}@{domain}") == folded(sender)
 
 
 def test_the_null_sender_stays_null_and_nothing_else_becomes_it() -> None:
