@@ -61,6 +61,7 @@ class Limit(msgspec.Struct, frozen=True):
     A `[limits.NAME]`: at most `most` of the unit in any `window` of milliseconds.
 
     At most `burst` at once, 0 for no such bound. `overrides` are by key, as key_of() gives it.
+    `key` are the expressions of the parts of a key, and `place` is where they stand.
     """
 
     name: str
@@ -69,6 +70,8 @@ class Limit(msgspec.Struct, frozen=True):
     window: int
     burst: int = 0
     overrides: Mapping[str, Override] = {}
+    key: tuple[str, ...] = ()
+    place: str = ""
 
 
 def key_of(parts: Iterable[object]) -> str:
@@ -102,22 +105,24 @@ def objection(limit: Limit, stage: Stage) -> tuple[str, str] | None:
     )
 
 
-def defined(limit: Limit, key: tuple[str, ...], place: str) -> Definition:
-    """Make a limit, the expressions of its key and its place one that exceeds() can name."""
-    return Definition(limit, key, place, partial(objection, limit))
+def definitions(limits: Mapping[str, Limit]) -> Mapping[str, Definition]:
+    """Give limits as exceeds() names them."""
+    return {
+        name: Definition(limit, limit.key, limit.place, partial(objection, limit))
+        for name, limit in limits.items()
+    }
 
 
 def exceeds(
     store: Store | None,
-    clock: Callable[[], float],
-    definitions: Mapping[str, Definition] | None = None,
+    clock: Callable[[], float] | None,
+    defined: Mapping[str, Definition] | None = None,
 ) -> Check:
     """
     Give the check on a store; `clock` is in seconds since the epoch.
 
-    Without a store it is for loading only, and asking it fails.
+    Without them it is for loading only, and asking it fails.
     """
-    definitions = {} if definitions is None else definitions
     return Check(
         name=NAME,
         ask=partial(_ask, store, clock),
@@ -136,7 +141,7 @@ def exceeds(
         dependency=DEPENDENCY,
         sited=True,
         stages=_STAGES[Unit.MESSAGES],
-        definitions=definitions,
+        definitions={} if defined is None else defined,
     )
 
 
@@ -149,13 +154,13 @@ class _Asked(msgspec.Struct, frozen=True):
 
 async def _ask(
     store: Store | None,
-    clock: Callable[[], float],
+    clock: Callable[[], float] | None,
     attributes: Attributes,
     site: Site,
     *named: tuple[Any, ...],
 ) -> Answer:
     """Charge the limits, each with the parts of its key; CheckFailedError without the store."""
-    if store is None:
+    if store is None or clock is None:
         raise CheckFailedError("limits are not kept where a configuration is only loaded")
     found = [_asked(limit, key, attributes, site) for limit, *key in named]
     # the same limit twice is charged once

@@ -1,6 +1,5 @@
 """
-What a new configuration changes: rules, lists, limits and keys by name, and which keys need a
-restart.
+What a new configuration changes, by name: rules, lists, limits and keys, some with a restart.
 
 Where something is written, a file or a line, is no difference. Rules, lists and limits are known by
 their names, so one with a new name is another one.
@@ -12,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from policyd.config.limits import LimitSource
+from policyd.checks.limits import Limit
 from policyd.config.model import TABLES, Config
 from policyd.config.outline import Outline
 from policyd.lists.source import Kind, ListSource
@@ -126,8 +125,8 @@ def difference(old: Outline, new: Outline) -> Difference:
     rules = {rule.name: _rule(rule) for rule in new.rules}
     lists_before = {name: _list(outline.source) for name, outline in old.lists.items()}
     lists = {name: _list(outline.source) for name, outline in new.lists.items()}
-    limits_before = {name: _limit(source) for name, source in old.limits.items()}
-    limits = {name: _limit(source) for name, source in new.limits.items()}
+    limits_before = {name: _limit(limit) for name, limit in old.limits.items()}
+    limits = {name: _limit(limit) for name, limit in new.limits.items()}
     return Difference(
         keys=_keys(old.config, new.config),
         rules_added=tuple(name for name in rules if name not in rules_before),
@@ -172,14 +171,13 @@ def _list(source: ListSource) -> _Values:
     return values
 
 
-def _limit(source: LimitSource) -> _Values:
+def _limit(limit: Limit) -> _Values:
     """Give what a limit says; its file of overrides is read when the configuration is."""
-    limit = source.limit
     return {
-        "key": source.key,
+        "key": limit.key,
         "rate": (limit.unit, limit.most, limit.window),
         "burst": limit.burst,
-        "overrides_file": (source.overrides_file, limit.overrides),
+        "overrides_file": limit.overrides,
     }
 
 

@@ -1,18 +1,19 @@
 """The tables of several files as one configuration: each once, rules in order of files."""
 
 import keyword
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from policyd.config.include import KEY as INCLUDE
-from policyd.config.model import TABLES
+from policyd.config.model import LONGEST_NAME, TABLES
 from policyd.config.problem import Problem, choose_from
 from policyd.config.source import Document, KeyPath
 from policyd.config.units import describe
 from policyd.facts.table import FACTS
 
-_LISTS, _RULE = "lists", "rule"
-KNOWN = (INCLUDE, *TABLES, _LISTS, _RULE)
+_LISTS, _LIMITS, _RULE = "lists", "limits", "rule"
+KNOWN = (INCLUDE, *TABLES, _LISTS, _LIMITS, _RULE)
 """The keys that may stand at the top of a file."""
 
 
@@ -35,6 +36,7 @@ class Parts:
 
     tables: dict[str, Part] = field(default_factory=dict)
     lists: dict[str, Part] = field(default_factory=dict)
+    limits: dict[str, Part] = field(default_factory=dict)
     rules: list[Part] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
 
@@ -47,7 +49,11 @@ def gather(documents: Iterable[Document]) -> Parts:
             if key in TABLES:
                 parts.problems.extend(_take_once(parts.tables, document, (key,), value))
             elif key == _LISTS:
-                _take_lists(parts, document, value)
+                found = _take_named(parts.lists, document, _LISTS, value, _judge_list_name)
+                parts.problems.extend(found)
+            elif key == _LIMITS:
+                found = _take_named(parts.limits, document, _LIMITS, value, _judge_limit_name)
+                parts.problems.extend(found)
             elif key == _RULE:
                 _take_rules(parts, document, value)
             elif key != INCLUDE:
@@ -73,16 +79,22 @@ def _take_once(
         taken[name] = Part(document, at, value)
 
 
-def _take_lists(parts: Parts, document: Document, value: object) -> None:
+def _take_named(
+    taken: dict[str, Part],
+    document: Document,
+    key: str,
+    value: object,
+    judge_name: Callable[[Document, KeyPath, str], Iterable[Problem]],
+) -> Iterator[Problem]:
+    """Take tables that have names of their own: `[lists.NAME]`, `[limits.NAME]`."""
     if not isinstance(value, dict):
-        what = f"{describe(value)} is no list"
-        mend = "write [lists.NAME] and its keys below it"
-        parts.problems.append(_problem(document, (_LISTS,), what, mend))
+        what = f"{describe(value)} is no {key.removesuffix('s')}"
+        yield _problem(document, (key,), what, f"write [{key}.NAME] and its keys below it")
         return
     for name, table in value.items():
-        at = (_LISTS, name)
-        parts.problems.extend(_judge_list_name(document, at, name))
-        parts.problems.extend(_take_once(parts.lists, document, at, table))
+        at = (key, name)
+        yield from judge_name(document, at, name)
+        yield from _take_once(taken, document, at, table)
 
 
 def _judge_list_name(document: Document, at: KeyPath, name: str) -> Iterator[Problem]:
@@ -91,6 +103,15 @@ def _judge_list_name(document: Document, at: KeyPath, name: str) -> Iterator[Pro
         yield _problem(document, at, f'a condition cannot name a list "{name}"', mend)
     elif name in FACTS:
         yield _problem(document, at, f"{name} is the name of a fact", "give the list another name")
+
+
+def _judge_limit_name(document: Document, at: KeyPath, name: str) -> Iterator[Problem]:
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
+        mend = "write letters, digits, underscores and hyphens"
+        yield _problem(document, at, f'"{name}" cannot be the name of a limit', mend)
+    elif len(name) > LONGEST_NAME:
+        what = f"the name of the limit has {len(name)} characters"
+        yield _problem(document, at, what, f"it has at most {LONGEST_NAME}; shorten it")
 
 
 def _take_rules(parts: Parts, document: Document, value: object) -> None:

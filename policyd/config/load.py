@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from policyd.checks.limits import Limit
 from policyd.config.gather import Part, Parts, gather
 from policyd.config.include import read_files
 from policyd.config.judge import TABLE_OF, judge
-from policyd.config.limits import LimitSource, judge_use, read_limit
+from policyd.config.limits import judge_use, read_limit
 from policyd.config.listed import read_list
 from policyd.config.model import TABLES, Config, RuleTable, State, Table, read_stages
 from policyd.config.owners import ALONE, claims, owners
@@ -43,7 +44,7 @@ class Loaded:
     model: Config
     rules: tuple[RuleSource, ...]
     lists: Mapping[str, NamedList]
-    limits: Mapping[str, LimitSource]
+    limits: Mapping[str, Limit]
     owners: Mapping[Stage, FrontEnd]
     problems: tuple[Problem, ...]
     files: tuple[Path, ...]
@@ -65,7 +66,7 @@ def load(path: Path) -> Loaded:
     if complete:
         found += tuple(judge(config, parts.tables, claimed, str(path)))
     if complete and len(rules) == len(parts.rules):
-        found += tuple(judge_use(limits, rules, owned))
+        found += tuple(judge_use(limits, parts.limits, rules, owned))
     every = (*problems, *parts.problems, *found, *lists_found, *limits_found, *rules_found)
     return Loaded(
         model=config,
@@ -117,8 +118,8 @@ def _lists(
     return lists, tuple(problems)
 
 
-def _limits(parts: Parts) -> tuple[dict[str, LimitSource], tuple[Problem, ...]]:
-    limits: dict[str, LimitSource] = {}
+def _limits(parts: Parts) -> tuple[dict[str, Limit], tuple[Problem, ...]]:
+    limits: dict[str, Limit] = {}
     problems: list[Problem] = []
     for name, part in parts.limits.items():
         limits[name], found = read_limit(name, part)
@@ -161,11 +162,11 @@ def _source(table: RuleTable, part: Part) -> RuleSource:
     )
 
 
-def _hash(documents: Iterable[Document], limits: Mapping[str, LimitSource]) -> str:
+def _hash(documents: Iterable[Document], limits: Mapping[str, Limit]) -> str:
     whole = hashlib.sha256()
     for document in documents:
         whole.update(hashlib.sha256(document.data).digest())
-    for source in limits.values():
-        for key, override in sorted(source.limit.overrides.items()):
+    for limit in limits.values():
+        for key, override in sorted(limit.overrides.items()):
             whole.update(f"{key}\0{override.most}\0{override.burst}\n".encode())
     return whole.hexdigest()[:_HASH_DIGITS]

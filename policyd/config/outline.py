@@ -1,8 +1,9 @@
 """What is to be known of a configuration in force: all but compiled rules and lists' entries."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from policyd.checks.limits import Limit
 from policyd.config.model import Config
 from policyd.lists.signature import Signatures
 from policyd.lists.source import ListSource
@@ -34,3 +35,4 @@ class Outline:
     ruled: frozenset[Stage]
     lists: Mapping[str, ListOutline]
     hash: str
+    limits: Mapping[str, Limit] = field(default_factory=dict)

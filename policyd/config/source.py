@@ -66,7 +66,7 @@ class UnreadableError(Exception):
 
 def read_document(path: Path, shown: str) -> Document | Problem:
     """Parse a file; the problem if it is no TOML. UnreadableError tells of one that is no file."""
-    data = _read(path)
+    data = read_octets(path)
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -81,7 +81,8 @@ def read_document(path: Path, shown: str) -> Document | Problem:
         return _syntax_problem(shown, text, str(error))
 
 
-def _read(path: Path) -> bytes:
+def read_octets(path: Path) -> bytes:
+    """Read a file whole; UnreadableError tells of one that is none, or is too large."""
     try:
         if path.is_dir():
             raise UnreadableError("it is a directory", 'name its files: "DIRECTORY/*.toml"')

@@ -21,6 +21,8 @@ _EXAMPLES: Final[Mapping[str, str]] = {
     "url": '"sqlite:/var/lib/policyd/state.sqlite"',
     "name": '"…", by which logs and metrics call it',
     "stage": '"rcpt", or another stage',
+    "key": '"sasl_username", or whatever is to be counted together',
+    "rate": '"500 recipients per 1h"',
     "then": '"…": a reply such as 550 5.7.1 text, a named reply, or a verb',
 }
 """What the keys that a table must have look like."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import pickle
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
 import pytest
@@ -10,7 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from policyd.checks.interface import Answer, CheckFailedError, Counting, Site
-from policyd.checks.limits import Limit, Override, defined, exceeds, key_of, objection, unsettled
+from policyd.checks.limits import (
+    Limit,
+    Override,
+    definitions,
+    exceeds,
+    key_of,
+    objection,
+    unsettled,
+)
 from policyd.checks.rate import Unit
 from policyd.smtp.stage import Stage
 from policyd.store.memory import MemoryStore
@@ -275,7 +283,7 @@ def test_a_store_that_is_down_is_a_check_that_failed() -> None:
 
 def test_for_loading_there_is_no_store() -> None:
     world = World()
-    world.check = exceeds(None, lambda: world.now)
+    world.check = exceeds(None, None)
     with pytest.raises(CheckFailedError, match="only loaded"):
         world.ask("one", (limit(), "alice"))
 
@@ -312,8 +320,10 @@ def test_an_objection_tells_where_to_ask_instead() -> None:
 
 
 def test_a_limit_is_defined_with_its_key_and_can_be_pickled() -> None:
-    hourly = limit(overrides={"alice": Override(5, 2)})
-    definition = defined(hourly, ("sasl_username",), "policyd.toml:3")
+    hourly = limit(
+        overrides={"alice": Override(5, 2)}, key=("sasl_username",), place="policyd.toml:3"
+    )
+    definition = definitions({"hourly": hourly})["hourly"]
     assert (definition.key, definition.place) == (("sasl_username",), "policyd.toml:3")
     assert pickle.loads(pickle.dumps(definition.value)) == hourly
     assert definition.objection(Stage.CONNECT) == objection(hourly, Stage.CONNECT)
@@ -326,9 +336,9 @@ def test_what_was_never_settled_has_a_series_for_each_limit() -> None:
 
 
 def test_the_check_says_what_it_may_answer() -> None:
-    definitions: Mapping[str, Any] = {"hourly": defined(limit(), ("'all'",), "")}
-    check = exceeds(None, lambda: 0.0, definitions)
-    assert check.definitions is definitions
+    defined = definitions({"hourly": limit()})
+    check = exceeds(None, None, defined)
+    assert check.definitions is defined
     assert (check.name, check.remote, check.asks_once, check.sited) == ("exceeds", True, True, True)
     assert (check.on_error, check.dependency) == ("skip", "store")
     assert check.results == ("true", "false", "exempt")
