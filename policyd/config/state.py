@@ -70,8 +70,12 @@ def judge_state(config: Config, part: Part) -> Iterator[Problem]:
         yield _problem(part, "timeout", what, mend, error=False)
 
 
-def state_settings(config: Config) -> StateSettings:
-    """Give what a store is opened with; its url holds no password."""
+def state_settings(config: Config, main: Path) -> StateSettings:
+    """
+    Give what a store is opened with; its url holds no password.
+
+    In a configuration that load() has not made, files are relative to the main one.
+    """
     state, place = config.state, read_place(config.state.url)
     return StateSettings(
         place.url,
@@ -79,7 +83,7 @@ def state_settings(config: Config) -> StateSettings:
         prefix=state.prefix,
         username=place.username,
         password=state.password or place.password,
-        ca_file=state.ca_file or "",
+        ca_file="" if state.ca_file is None else str(main.parent / state.ca_file),
     )
 
 

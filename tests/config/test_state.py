@@ -6,10 +6,13 @@ from pathlib import Path
 import pytest
 
 from policyd.config.load import Loaded, load
+from policyd.config.model import Config, State
 from policyd.config.state import state_settings
 from policyd.store.place import StateSettings
 
 Write = Callable[..., Path]
+
+MAIN = Path("/etc/policyd/policyd.toml")
 
 FRONT_END = '[policy_service]\nlisten = ["inet:127.0.0.1:10040"]\n'
 
@@ -24,7 +27,7 @@ def told(found: Loaded) -> list[str]:
 
 def settings(found: Loaded) -> StateSettings:
     assert told(found) == []
-    return state_settings(found.model)
+    return state_settings(found.model, MAIN)
 
 
 @pytest.fixture
@@ -73,6 +76,11 @@ def test_files_are_relative_to_the_file_that_names_them(write: Write, tmp_path: 
     assert Path(found.ca_file) == (folder / "ca.pem").absolute()
 
 
+def test_files_of_a_configuration_made_otherwise_are_relative_to_the_main_one() -> None:
+    config = Config(state=State(url="rediss://h", ca_file="ca.pem"))
+    assert state_settings(config, MAIN).ca_file == "/etc/policyd/ca.pem"
+
+
 def test_a_password_that_everyone_may_read_is_doubtful(write: Write, password_file: Path) -> None:
     password_file.chmod(0o644)
     found = loaded(write, 'url = "redis://h"\npassword_file = "password"')
@@ -80,7 +88,7 @@ def test_a_password_that_everyone_may_read_is_doubtful(write: Write, password_fi
     assert problem.severity == "warning"
     assert "everyone on this host may read" in problem.what
     assert "chmod o-r" in problem.mend
-    assert state_settings(found.model).password == "p@ss wörd "
+    assert state_settings(found.model, MAIN).password == "p@ss wörd "
 
 
 @pytest.mark.parametrize(
@@ -121,7 +129,7 @@ def test_a_password_is_in_no_representation_and_no_problem(write: Write) -> None
     assert len(found.problems) == 3
     shown = f"{found.model!r} {found.model} {found.problems}"
     assert "hunter2" not in shown
-    assert "hunter2" not in f"{state_settings(found.model)}"
+    assert "hunter2" not in f"{state_settings(found.model, MAIN)}"
 
 
 @pytest.mark.usefixtures("password_file")
