@@ -12,7 +12,7 @@ from rich.table import Table
 from policyd.cli.configured import CONFIGURATION, config_option
 from policyd.config.policy import Loaded, load_policy
 from policyd.prove.effects import Effect, Failure, Seen, effects, failures
-from policyd.prove.wiring import main_cf
+from policyd.prove.wiring import main_cf, settling
 from policyd.service import count_series
 
 _WIDE = 4000  # columns where nobody watches, so that lines can be searched
@@ -24,6 +24,7 @@ class Report(msgspec.Struct, frozen=True):
     problems: tuple[str, ...]
     replies: tuple[Effect, ...] = ()
     failures: tuple[Failure, ...] = ()
+    settling: str = ""
     series: int = 0
     main_cf: tuple[str, ...] = ()
 
@@ -58,6 +59,7 @@ def _report(loaded: Loaded) -> Report:
         problems,
         effects(loaded.policy),
         failures(loaded.policy),
+        settling(loaded.policy),
         count_series(loaded.policy, loaded.checks, config.server.workers),
         main_cf(
             loaded.policy,
@@ -82,6 +84,8 @@ def _print(loaded: Loaded, report: Report) -> None:
         console.print(_replies(report.replies))
     if report.failures:
         console.print(_failures(report.failures))
+    if report.settling:
+        click.echo(report.settling)
     click.echo(f"series exposed to Prometheus: {report.series}")
     click.echo("\nmain.cf:")
     for line in report.main_cf:
@@ -109,8 +113,13 @@ def _what(seen: Seen) -> str:
 
 
 def _failures(found: tuple[Failure, ...]) -> Table:
-    table = Table("rule", "stage", "when one of these fails", "then", box=SIMPLE_HEAD)
-    for failure in found:
-        checks = ", ".join(f"{name}()" for name in failure.checks)
-        table.add_row(*map(escape, (failure.rule, failure.stage, checks, failure.then)))
+    table = Table("when this fails", "rule", "stage", "asks", "then", box=SIMPLE_HEAD)
+    for failure in sorted(found, key=lambda each: each.dependencies):
+        table.add_row(
+            escape(", ".join(failure.dependencies) or "the check itself"),
+            escape(failure.rule),
+            failure.stage,
+            escape(", ".join(failure.checks)),
+            escape(failure.then),
+        )
     return table

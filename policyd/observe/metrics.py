@@ -8,6 +8,7 @@ nothing here locks.
 from typing import Final
 
 from policyd.checks.interface import Counting
+from policyd.checks.limits import unsettled
 from policyd.observe.families import (
     CHECK_DURATION,
     CHECKS,
@@ -30,6 +31,7 @@ from policyd.smtp.decision import Decision, Mode, RuleHit, Source, Verdict
 from policyd.smtp.stage import FrontEnd, Stage
 
 _BOUNDS: Final = REQUEST_DURATION.bounds
+_UNSETTLED: Final = unsettled(()).name
 
 _Key = tuple[FrontEnd, tuple[Stage, ...], Stage | None, Verdict, Source, str, int, int, int]
 
@@ -120,6 +122,12 @@ class Metrics:
     def fallback(self, name: str) -> None:
         """Count an answer that did without a dependency."""
         self._row[self._cell(FALLBACKS, (name,))] += 1.0
+
+    def unsettled(self, limit: str, count: int) -> None:
+        """Count what was reserved of a limit and never settled, if a rule still asks the limit."""
+        place = self._layout.places.get(_UNSETTLED, {}).get((limit,))
+        if place is not None:
+            self._row[place] += count
 
     def dropped(self, what: str, count: int) -> None:
         """Count what was thrown away rather than waited for; one of known.WHAT_IS_DROPPED."""

@@ -47,11 +47,16 @@ class Effect(msgspec.Struct, frozen=True):
 
 
 class Failure(msgspec.Struct, frozen=True):
-    """What a rule does when one of its checks cannot be made."""
+    """
+    What a rule does when one of its checks cannot be made.
+
+    `dependencies` are what these rely on, as policyd_dependency_up names it.
+    """
 
     rule: str
     stage: Stage
     checks: tuple[str, ...]
+    dependencies: tuple[str, ...]
     then: str
 
 
@@ -98,9 +103,15 @@ def _decision(match: Match) -> Decision:
 def failures(policy: Policy) -> tuple[Failure, ...]:
     """Give the failure of each rule that calls a check."""
     return tuple(
-        Failure(rule.name, rule.stage, tuple(dict.fromkeys(c.name for c in checks)), _then(rule))
+        Failure(
+            rule.name,
+            rule.stage,
+            tuple(dict.fromkeys(call.source for call in calls)),
+            tuple(dict.fromkeys(call.dependency for call in calls if call.dependency)),
+            _then(rule),
+        )
         for rule in policy.rules
-        if rule.condition is not None and (checks := nodes.checks_of(rule.condition))
+        if rule.condition is not None and (calls := nodes.calls_of(rule.condition))
     )
 
 

@@ -177,6 +177,9 @@ class _Silent:
     def dependency_up(self, name: str, up: bool) -> None:
         pass
 
+    def unsettled(self, limit: str, count: int) -> None:
+        pass
+
     def fallback(self, name: str) -> None:
         pass
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from policyd.rules import nodes
 from policyd.rules.policy import AT_RCPT, Policy
 from policyd.smtp.stage import FrontEnd, Stage
 
@@ -18,10 +19,13 @@ def main_cf(policy: Policy, service: Sequence[str], milter: Sequence[str]) -> tu
     """
     Give the lines for each stage that has rules, by the front ends' endpoints.
 
-    One service in smtpd_recipient_restrictions is enough for connect to rcpt and for vrfy.
+    One service in smtpd_recipient_restrictions is enough for connect to rcpt and for vrfy. The
+    end of data is asked for as well where something that was reserved is settled there.
     """
     lines: list[str] = []
     ruled = dict.fromkeys(rule.stage for rule in policy.rules)
+    if policy.reserving and Stage.END_OF_DATA in policy.owners:
+        ruled[Stage.END_OF_DATA] = None
     decided = [stage for stage in ruled if policy.owners[stage] is FrontEnd.POLICY]
     if service and decided:
         asked = f"check_policy_service {in_queue(service[0])}"
@@ -40,6 +44,29 @@ def main_cf(policy: Policy, service: Sequence[str], milter: Sequence[str]) -> tu
             "milter_default_action = tempfail",
         ]
     return tuple(lines)
+
+
+def settling(policy: Policy) -> str:
+    """Say when limits and successes of clients count; empty if no rule reserves anything."""
+    asks = any(
+        call.site is not None
+        for rule in policy.rules
+        if rule.condition is not None
+        for call in nodes.calls_of(rule.condition)
+    )
+    if not asks:
+        return ""
+    owner = policy.owners.get(Stage.END_OF_DATA)
+    if owner is None:
+        return (
+            "limits count when they are asked: no front end decides end-of-data, "
+            "so what is refused later or abandoned counts too"
+        )
+    by = "the milter" if owner is FrontEnd.MILTER else "smtpd_end_of_data_restrictions"
+    return (
+        f"limits are reserved when they are asked and settled at end-of-data ({by}): "
+        "what is refused or abandoned does not count"
+    )
 
 
 def in_queue(endpoint: str) -> str:

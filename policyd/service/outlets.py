@@ -27,6 +27,9 @@ class Counters(Protocol):
     def dependency_up(self, name: str, up: bool) -> None:
         """Say whether something that policyd depends on answers."""
 
+    def unsettled(self, limit: str, count: int) -> None:
+        """Count what was reserved of a limit and never settled."""
+
     def fallback(self, name: str) -> None:
         """Count a check that did without a dependency."""
 

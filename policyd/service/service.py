@@ -278,14 +278,24 @@ class Service:
             for counting, labels, amount in counts:
                 self._metrics.count(counting, labels, amount)
 
-    def dependency(self, name: str, up: bool, why: str) -> None:
-        """Take note that something which policyd depends on answers, or no longer does."""
+    def dependency_is(self, name: str, up: bool) -> None:
+        """Show whether something answers, if the policy in force depends on it."""
         with self.lock:
-            self._metrics.dependency_up(name, up)
+            if name in self.policy.dependencies:
+                self._metrics.dependency_up(name, up)
+
+    def dependency_changed(self, name: str, up: bool, why: str) -> None:
+        """Tell that something which policyd depends on answers again, or no longer does."""
         if up:
             self._log.event("info", "dependency.up", dependency=name)
         else:
             self._log.event("error", "dependency.down", dependency=name, reason=why)
+
+    def unsettled(self, limits: Mapping[str, int]) -> None:
+        """Count what messages reserved of limits and never settled."""
+        with self.lock:
+            for limit, count in limits.items():
+                self._metrics.unsettled(limit, count)
 
     def check_failed(self, rule: str, failure: CheckFailedError) -> None:
         """Count a check that could not be made, and tell why, of each rule once a minute."""
