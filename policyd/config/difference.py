@@ -14,6 +14,8 @@ from typing import Final
 from policyd.checks.limits import Limit
 from policyd.config.model import TABLES, Config
 from policyd.config.outline import Outline
+from policyd.config.remote import KEYS as REMOTE_KEYS
+from policyd.config.remote import said
 from policyd.lists.source import Kind, ListSource
 from policyd.rules.source import RuleSource
 
@@ -123,8 +125,7 @@ def difference(old: Outline, new: Outline) -> Difference:
     """Give what the new configuration changes."""
     rules_before = {rule.name: _rule(rule) for rule in old.rules}
     rules = {rule.name: _rule(rule) for rule in new.rules}
-    lists_before = {name: _list(outline.source) for name, outline in old.lists.items()}
-    lists = {name: _list(outline.source) for name, outline in new.lists.items()}
+    lists_before, lists = _lists(old), _lists(new)
     limits_before = {name: _limit(limit) for name, limit in old.limits.items()}
     limits = {name: _limit(limit) for name, limit in new.limits.items()}
     return Difference(
@@ -155,6 +156,16 @@ def _rule(rule: RuleSource) -> _Values:
         "mode": rule.mode,
         "on_error": rule.on_error,
         "whole_message": rule.whole_message,
+    }
+
+
+def _lists(outline: Outline) -> Mapping[str, _Values]:
+    """Give what all lists say, each under the keys of every kind of list."""
+    no_place = dict.fromkeys(REMOTE_KEYS)
+    no_entries = _list(ListSource("", frozenset(), "", 0))
+    return {
+        **{name: {**_list(each.source), **no_place} for name, each in outline.lists.items()},
+        **{name: {**no_entries, **said(each)} for name, each in outline.remote.items()},
     }
 
 

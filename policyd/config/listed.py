@@ -11,7 +11,7 @@ from policyd.lists.load import load_list
 from policyd.lists.named import NamedList
 from policyd.lists.source import InlineEntry, Kind, ListFile, ListSource
 
-_NO_KEYS: Final = " or ".join(Kind) + ", or one of them with _file"
+_NO_KEYS: Final = " or ".join(Kind) + ", or one of them with _file; or sql, redis or ldap"
 
 
 def read_list(

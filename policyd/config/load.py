@@ -20,11 +20,13 @@ from policyd.config.listed import read_list
 from policyd.config.model import TABLES, Config, RuleTable, State, Table, read_stages
 from policyd.config.owners import ALONE, claims, owners
 from policyd.config.problem import Problem
+from policyd.config.remote import is_remote, read_remote
 from policyd.config.source import Document
 from policyd.config.state import read_state_files
 from policyd.config.translate import read_rest, read_table
 from policyd.config.units import WrongValueError
 from policyd.lists.named import NamedList
+from policyd.lists.remote.settings import RemoteList
 from policyd.rules.source import RuleSource
 from policyd.smtp.stage import FrontEnd, Stage
 
@@ -44,6 +46,7 @@ class Loaded:
     model: Config
     rules: tuple[RuleSource, ...]
     lists: Mapping[str, NamedList]
+    remote: Mapping[str, RemoteList]
     limits: Mapping[str, Limit]
     owners: Mapping[Stage, FrontEnd]
     problems: tuple[Problem, ...]
@@ -59,6 +62,7 @@ def load(path: Path) -> Loaded:
     config = Config.model_validate(tables)
     claimed = claims(_named_stages(parts))
     lists, lists_found = _lists(parts, config.addresses.recipient_delimiter)
+    remote, remote_found = _remote(parts, config)
     limits, limits_found = _limits(parts)
     rules, rules_found = _rules(parts)
     # Without a front end, which is an error, the rules are judged as if there were one.
@@ -67,11 +71,20 @@ def load(path: Path) -> Loaded:
         found += tuple(judge(config, parts.tables, claimed, str(path)))
     if complete and len(rules) == len(parts.rules):
         found += tuple(judge_use(limits, parts.limits, rules, owned))
-    every = (*problems, *parts.problems, *found, *lists_found, *limits_found, *rules_found)
+    every = (
+        *problems,
+        *parts.problems,
+        *found,
+        *lists_found,
+        *remote_found,
+        *limits_found,
+        *rules_found,
+    )
     return Loaded(
         model=config,
         rules=rules if complete else (),
         lists=lists,
+        remote=remote,
         limits=limits,
         owners=owned,
         problems=tuple(sorted(dict.fromkeys(every))),
@@ -113,8 +126,20 @@ def _lists(
     lists: dict[str, NamedList] = {}
     problems: list[Problem] = []
     for name, part in parts.lists.items():
-        lists[name], found = read_list(name, part, recipient_delimiter)
-        problems.extend(found)
+        if not is_remote(part):
+            lists[name], found = read_list(name, part, recipient_delimiter)
+            problems.extend(found)
+    return lists, tuple(problems)
+
+
+def _remote(parts: Parts, config: Config) -> tuple[dict[str, RemoteList], tuple[Problem, ...]]:
+    """Read the tables of lists that are looked up remotely."""
+    lists: dict[str, RemoteList] = {}
+    problems: list[Problem] = []
+    for name, part in parts.lists.items():
+        if is_remote(part):
+            lists[name], found = read_remote(name, part, config)
+            problems.extend(found)
     return lists, tuple(problems)
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from policyd.checks.limits import Limit
 from policyd.config.model import Config
+from policyd.lists.remote.settings import RemoteList
 from policyd.lists.signature import Signatures
 from policyd.lists.source import ListSource
 from policyd.rules.source import RuleSource
@@ -26,7 +27,7 @@ class Outline:
     A configuration without errors; it can be pickled.
 
     `rules` are in order, as written. `ruled` are the stages that have rules; `hash` is that of the
-    files' contents (see load.Loaded).
+    files' contents (see load.Loaded). `remote` are the lists that are looked up where they are.
     """
 
     config: Config
@@ -36,3 +37,4 @@ class Outline:
     lists: Mapping[str, ListOutline]
     hash: str
     limits: Mapping[str, Limit] = field(default_factory=dict)
+    remote: Mapping[str, RemoteList] = field(default_factory=dict)

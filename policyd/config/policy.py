@@ -5,12 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from policyd.checks.interface import Check, installed
+from policyd.checks.listed import listed
+from policyd.config.load import Loaded as Read
 from policyd.config.load import load
 from policyd.config.model import Config
 from policyd.config.outline import ListOutline, Outline
 from policyd.config.problem import Problem, Severity
 from policyd.lists.entries import EntryError
 from policyd.lists.named import NamedList
+from policyd.lists.remote.settings import RemoteList
 from policyd.lists.source import Kind
 from policyd.lists.written import written_out
 from policyd.rules.build import Surroundings, build
@@ -23,13 +26,18 @@ from policyd.smtp.stage import FrontEnd, Stage
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A configuration as loaded; `policy` is None when one of the problems is an error."""
+    """
+    A configuration as loaded; `policy` is None when one of the problems is an error.
+
+    `remote` are the lists that are looked up where they are.
+    """
 
     config: Config
     policy: Policy | None
     lists: Mapping[str, NamedList]
     checks: Mapping[str, Check]
     problems: tuple[Problem, ...]
+    remote: Mapping[str, RemoteList]
 
     @property
     def policy_in_force(self) -> Policy:
@@ -43,14 +51,15 @@ def load_policy(path: Path, checks: Mapping[str, Check] | None = None) -> Loaded
     """Load a configuration and compile its policy; `checks` are those installed unless given."""
     read = load(path)
     known = installed() if checks is None else checks
-    delimiter = read.model.addresses.recipient_delimiter
+    if read.remote:
+        look_up = listed(None)
+        known = {**known, look_up.name: look_up}
     policy, complaints = build(
         read.rules,
         Surroundings(
             owners=read.owners,
             scope={
-                stage: _scope(stage, owner, read.lists, known, delimiter)
-                for stage, owner in read.owners.items()
+                stage: _scope(stage, owner, read, known) for stage, owner in read.owners.items()
             },
             utf8=read.model.replies.utf8,
             hash=read.hash,
@@ -59,7 +68,7 @@ def load_policy(path: Path, checks: Mapping[str, Check] | None = None) -> Loaded
     problems = tuple(sorted({*read.problems, *_problems(complaints)}))
     if any(problem.severity == "error" for problem in problems):
         policy = None
-    return Loaded(read.model, policy, read.lists, known, problems)
+    return Loaded(read.model, policy, read.lists, known, problems, read.remote)
 
 
 def outline_of(loaded: Loaded) -> Outline:
@@ -75,23 +84,20 @@ def outline_of(loaded: Loaded) -> Outline:
             for name, named in loaded.lists.items()
         },
         hash=policy.hash,
+        remote=loaded.remote,
     )
 
 
-def _scope(
-    stage: Stage,
-    owner: FrontEnd,
-    lists: Mapping[str, NamedList],
-    checks: Mapping[str, Check],
-    recipient_delimiter: str,
-) -> Scope:
+def _scope(stage: Stage, owner: FrontEnd, read: Read, checks: Mapping[str, Check]) -> Scope:
+    recipient_delimiter = read.model.addresses.recipient_delimiter
+
     def write_out(kind: str, entries: Sequence[str]) -> NamedList:
         try:
             return written_out(Kind(kind), entries, recipient_delimiter)
         except EntryError as error:
             raise LiteralError(error.what, error.mend) from error
 
-    return Scope(stage, owner, lists, checks, write_out)
+    return Scope(stage, owner, read.lists, checks, write_out, remote=read.remote)
 
 
 def _problems(complaints: Iterable[Complaint]) -> Iterable[Problem]:

@@ -23,6 +23,11 @@ _EXAMPLES: Final[Mapping[str, str]] = {
     "stage": '"rcpt", or another stage',
     "key": '"sasl_username", or whatever is to be counted together',
     "rate": '"500 recipients per 1h"',
+    "holds": '"addresses", "domains" or "texts"',
+    "query": '"SELECT 1 FROM mailboxes WHERE address IN :keys"',
+    "set": '"blocked", the key of a set',
+    "base": '"ou=people,dc=example,dc=org"',
+    "filter": '"(mail={key})"',
     "then": '"…": a reply such as 550 5.7.1 text, a named reply, or a verb',
 }
 """What the keys that a table must have look like."""

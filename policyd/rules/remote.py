@@ -30,7 +30,7 @@ def look_up(
 ) -> nodes.CheckCall:
     """Make the call; FaultError if the list cannot have such a value."""
     asked = _ASKED.get(item.type)
-    if asked is None or wanted.holds not in TAKEN[asked]:
+    if asked is None or wanted.holds not in (None, *TAKEN[asked]):
         raise FaultError(
             f"the list {wanted.name} holds {wanted.holds}, and {item.source} is of type "
             f"{item.type}",

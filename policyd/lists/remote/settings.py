@@ -74,13 +74,13 @@ class RemoteList(msgspec.Struct, frozen=True):
     A `[lists.NAME]` table that names a place.
 
     Times are in seconds. An answer is kept for `cache`; when the place fails, one that is no older
-    than `stale` beyond that still serves.
+    than `stale` beyond that still serves. What a list holds is unknown where its table is wrong.
     """
 
     name: str
     place: SqlPlace | RedisPlace | LdapPlace
     question: SqlQuestion | RedisQuestion | LdapQuestion
-    holds: Holds
+    holds: Holds | None
     recipient_delimiter: str = ""
     cache: float = 60.0
     stale: float = 3600.0
