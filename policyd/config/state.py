@@ -1,17 +1,13 @@
 """`[state]`: the files that it names, what is doubtful in it, and what a store is told."""
 
-import ssl
-import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
 
+from policyd.config.files import find_certificates, read_password
 from policyd.config.gather import Part
 from policyd.config.model import Config, State
 from policyd.config.problem import Problem, Severity
 from policyd.store.place import Kind, StateSettings, read_place
-
-_LONGEST_PASSWORD: Final = 4096  # octets that are read of its file
 
 
 def read_state_files(state: State, part: Part) -> tuple[State, tuple[Problem, ...]]:
@@ -19,27 +15,12 @@ def read_state_files(state: State, part: Part) -> tuple[State, tuple[Problem, ..
     problems: list[Problem] = []
     password, files = "", {}
     if state.password_file is not None:
-        path = part.document.path.parent / state.password_file
-        files["password_file"] = str(path.absolute())
-        try:
-            password = _first_line(path)
-            if path.stat().st_mode & stat.S_IROTH:
-                what = f"password_file: everyone on this host may read {path}"
-                mend = "take that away: chmod o-r"
-                problems.append(_problem(part, "password_file", what, mend, error=False))
-        except (OSError, ValueError) as error:
-            what = f"password_file: {path} cannot be read: {_why(error)}"
-            mend = "name a file that holds the password in its first line"
-            problems.append(_problem(part, "password_file", what, mend))
+        files["password_file"] = str((part.document.path.parent / state.password_file).absolute())
+        password, found = read_password(part, state.password_file)
+        problems.extend(found)
     if state.ca_file is not None:
-        path = part.document.path.parent / state.ca_file
-        files["ca_file"] = str(path.absolute())
-        try:
-            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
-        except OSError as error:  # ssl.SSLError is one
-            what = f"ca_file: {path} cannot be read: {_why(error)}"
-            mend = "name a file of certificates in PEM, or leave it out to trust the system's"
-            problems.append(_problem(part, "ca_file", what, mend))
+        files["ca_file"], found = find_certificates(part, state.ca_file)
+        problems.extend(found)
     return state.loaded(password, files), tuple(problems)
 
 
@@ -85,32 +66,6 @@ def state_settings(config: Config, main: Path) -> StateSettings:
         password=state.password or place.password,
         ca_file="" if state.ca_file is None else str(main.parent / state.ca_file),
     )
-
-
-def _first_line(path: Path) -> str:
-    if not path.is_file():
-        path.stat()
-        raise ValueError("it is no regular file")
-    with path.open("rb") as file:
-        line = file.readline(_LONGEST_PASSWORD + 1)
-    if len(line) > _LONGEST_PASSWORD:
-        raise ValueError(f"its first line has more than {_LONGEST_PASSWORD} octets")
-    try:
-        password = line.decode().rstrip("\r\n")
-    except UnicodeDecodeError:
-        # its message would show a part of it
-        raise ValueError("its first line is not UTF-8") from None
-    if not password:
-        raise ValueError("its first line is empty")
-    return password
-
-
-def _why(error: Exception) -> str:
-    if isinstance(error, ssl.SSLError):
-        return "it holds no certificate"
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return str(error)
 
 
 def _problem(part: Part, key: str, what: str, mend: str, *, error: bool = True) -> Problem:
