@@ -28,6 +28,28 @@ Keys = tuple[str, ...]
 Changed = Callable[[str, bool, str], object]
 
 
+def _nobody(_dependency: str, _up: bool, _why: str) -> None:
+    """Stand for whoever might want to know how lists fare."""
+
+
+def source_of(place: Place) -> Callable[[], Source]:
+    """Import what speaks to a place, of an extra that may be missing, and give how to make it."""
+    match place:
+        case SqlPlace():
+            from policyd.lists.remote.sql import SqlSource  # noqa: PLC0415 -- of an extra
+
+            return partial(SqlSource, place)
+        case RedisPlace():
+            from policyd.lists.remote.redis import RedisSource  # noqa: PLC0415 -- as the others
+
+            return partial(RedisSource, place)
+        case LdapPlace():
+            from policyd.lists.remote.ldap import LdapSource  # noqa: PLC0415 -- of an extra
+
+            return partial(LdapSource, place)
+    raise TypeError(place)
+
+
 class Lookups:
     """
     The remote lists that are asked, with their answers and their connections.
@@ -37,11 +59,15 @@ class Lookups:
     """
 
     def __init__(
-        self, clock: Callable[[], float], changed: Changed = lambda _name, _up, _why: None
+        self,
+        clock: Callable[[], float],
+        changed: Changed = _nobody,
+        maker: Callable[[Place], Callable[[], Source]] = source_of,
     ) -> None:
-        """Begin with nothing; what is asked is opened then."""
+        """Begin with nothing; what is asked is opened then, with what `maker` gives for a place."""
         self._clock = clock
         self._changed = changed
+        self._maker = maker
         self._lists: dict[RemoteList, _Asked] = {}
         self._sources: dict[Place, Source] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -173,7 +199,7 @@ class Lookups:
         source = self._sources.get(place)
         if source is None:
             # a driver takes a third of a second to import, for which the loop does not stand still
-            make = await asyncio.to_thread(_maker, place)
+            make = await asyncio.to_thread(self._maker, place)
             source = self._sources.get(place)
             if source is None:
                 source = self._sources[place] = make()
@@ -208,21 +234,3 @@ def _seen(flight: "asyncio.Future[bool]") -> None:
     """Take note of a failure that nobody waited for: it is no fault of the program."""
     if not flight.cancelled():
         flight.exception()
-
-
-def _maker(place: Place) -> Callable[[], Source]:
-    """Import what speaks to a place; an extra may be missing, so this is not done before."""
-    match place:
-        case SqlPlace():
-            from policyd.lists.remote.sql import SqlSource  # noqa: PLC0415 -- of an extra
-
-            return partial(SqlSource, place)
-        case RedisPlace():
-            from policyd.lists.remote.redis import RedisSource  # noqa: PLC0415 -- as the others
-
-            return partial(RedisSource, place)
-        case LdapPlace():
-            from policyd.lists.remote.ldap import LdapSource  # noqa: PLC0415 -- of an extra
-
-            return partial(LdapSource, place)
-    raise TypeError(place)
