@@ -4,8 +4,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from policyd.checks.builtin import declared
 from policyd.checks.interface import Check, installed
-from policyd.checks.listed import listed
+from policyd.checks.limits import Limit
+from policyd.config.greylist import greylist_settings
 from policyd.config.load import Loaded as Read
 from policyd.config.load import load
 from policyd.config.model import Config
@@ -38,6 +40,7 @@ class Loaded:
     checks: Mapping[str, Check]
     problems: tuple[Problem, ...]
     remote: Mapping[str, RemoteList]
+    limits: Mapping[str, Limit]
 
     @property
     def policy_in_force(self) -> Policy:
@@ -50,10 +53,8 @@ class Loaded:
 def load_policy(path: Path, checks: Mapping[str, Check] | None = None) -> Loaded:
     """Load a configuration and compile its policy; `checks` are those installed unless given."""
     read = load(path)
-    known = installed() if checks is None else checks
-    if read.remote:
-        look_up = listed(None)
-        known = {**known, look_up.name: look_up}
+    own = declared(greylist_settings(read.model), read.limits)
+    known = {**(installed() if checks is None else checks), **own}
     policy, complaints = build(
         read.rules,
         Surroundings(
@@ -68,7 +69,7 @@ def load_policy(path: Path, checks: Mapping[str, Check] | None = None) -> Loaded
     problems = tuple(sorted({*read.problems, *_problems(complaints)}))
     if any(problem.severity == "error" for problem in problems):
         policy = None
-    return Loaded(read.model, policy, read.lists, known, problems, read.remote)
+    return Loaded(read.model, policy, read.lists, known, problems, read.remote, read.limits)
 
 
 def outline_of(loaded: Loaded) -> Outline:
@@ -84,6 +85,7 @@ def outline_of(loaded: Loaded) -> Outline:
             for name, named in loaded.lists.items()
         },
         hash=policy.hash,
+        limits=loaded.limits,
         remote=loaded.remote,
     )
 

@@ -7,18 +7,22 @@ Descriptors stand with the message that they belong to, in the order given there
 import msgspec
 
 from policyd.service import Settings
+from policyd.store.place import StateSettings
 
 
 class Begin(msgspec.Struct, frozen=True, tag=True):
     """
     To a worker, first: who it is. Descriptors: its pulse, and the milter's socket if it serves it.
 
-    Where libmilter cannot take a socket over, `milter_endpoint` says what one worker opens itself.
+    `configuration` is the main file's path, after which sockets for commands are named. Where
+    libmilter cannot take a socket over, `milter_endpoint` says what one worker opens itself.
     """
 
     worker: int
     log_format: str
     milter: bool
+    configuration: str
+    state: StateSettings
     milter_endpoint: str = ""
     milter_mode: int = 0o660
     milter_group: str = ""

@@ -18,6 +18,7 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 from policyd import __version__
 from policyd.config.model import Milter, PolicyService
 from policyd.config.outline import Outline
+from policyd.config.state import state_settings
 from policyd.observe.board import Board
 from policyd.observe.families import STAGE_REQUESTS
 from policyd.observe.log import Log, capture_logging, open_log
@@ -153,6 +154,8 @@ class Supervisor:
                 worker=number,
                 log_format=self._config.log.format,
                 milter=alone or listener is not None,
+                configuration=str(self._path),
+                state=state_settings(self._config, self._path),
                 milter_endpoint=milter.listen[0] if milter is not None and alone else "",
                 milter_mode=milter.socket_mode if milter is not None else 0,
                 milter_group=milter.socket_group if milter is not None else "",

@@ -18,11 +18,11 @@ import socket
 import sys
 import time
 import traceback
+from pathlib import Path
 from typing import Final, cast
 
 import uvloop
 
-from policyd.checks.interface import installed
 from policyd.lists.load import Reading
 from policyd.lists.named import NamedList
 from policyd.lists.parcel import unpack as unpack_list
@@ -50,6 +50,7 @@ from policyd.serve.messages import (
 from policyd.serve.milter import MilterServer
 from policyd.serve.pulse import INTERVAL, Pulse
 from policyd.serve.spawn import ignore_signals
+from policyd.serve.state import State
 from policyd.service import Answer, Ids, Service
 from policyd.smtp.stage import FrontEnd
 
@@ -72,7 +73,6 @@ class Worker:
         self._finish = asyncio.Event()
         self._idle = asyncio.Event()
         self._draining = False
-        self._checks = installed()
         self._lists: dict[str, NamedList] = {}
         self._generation = 0
         self._oldest = 0
@@ -91,6 +91,7 @@ class Worker:
         await self._finish.wait()
         if self._service is not None:
             await self._delegation.close()
+            await self._state.close()
         if self._log is not None:
             self._log.sink.close(LAST_LINES)
 
@@ -141,6 +142,7 @@ class Worker:
         )
         self._log.sink.start(self._loop)
         capture_logging(self._log)
+        self._state = State(begin.state, Path(begin.configuration), upkeep=begin.worker == 1)
         self._pulse = Pulse(descriptors[0])
         self._beat()
         # whoever serves the milter keeps the socket, which libmilter closes
@@ -197,10 +199,12 @@ class Worker:
         self._policies[take.generation] = policy
         if self._service is None:
             self._service = self._start(take, policy, Metrics(layout, cells))
+            self._state.serve(self._service, policy)
             gc.collect()
             self._control.post(Ready())
         else:
             self._service.take(policy, take.settings, layout, cells)
+            self._state.serve(self._service, policy)
             for task in self._delegation.tasks - self._older_tasks.keys():
                 self._older_tasks[task] = before
                 task.add_done_callback(self._older_task_ended)
@@ -211,11 +215,10 @@ class Worker:
 
     def _policy(self, octets: bytes, lists: dict[str, NamedList]) -> Policy:
         try:
-            return unpack_policy(octets, lists, self._checks)
+            return unpack_policy(octets, lists, self._state.checks)
         except LookupError:  # it asks a check that was installed after this process began
             importlib.invalidate_caches()
-            self._checks = installed()
-            return unpack_policy(octets, lists, self._checks)
+            return unpack_policy(octets, lists, self._state.find_checks())
 
     def _tell_use(self) -> None:
         """Say which policies are in use; again when the last use of an older one has ended."""

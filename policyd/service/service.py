@@ -18,6 +18,7 @@ import msgspec
 from policyd.checks.interface import CheckFailedError, Count
 from policyd.checks.settling import Ends
 from policyd.facts.table import Attributes
+from policyd.observe.log import Level
 from policyd.observe.series import Layout, Row
 from policyd.protocol.delegation import Asked, Request, encode_action
 from policyd.rules.outcome import ignored_when_answered_there
@@ -277,6 +278,10 @@ class Service:
         with self.lock:
             for counting, labels, amount in counts:
                 self._metrics.count(counting, labels, amount)
+
+    def tell(self, level: Level, event: str, /, **fields: object) -> None:
+        """Log an event of what decisions rely on."""
+        self._log.event(level, event, **fields)
 
     def dependency_is(self, name: str, up: bool) -> None:
         """Show whether something answers, if the policy in force depends on it."""

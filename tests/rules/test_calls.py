@@ -179,7 +179,7 @@ class TestFollowing:
         policy, complaints = built(Asked(), rule("g", (RCPT, DATA), "greylisted", "grey()"))
         assert policy is not None
         assert [r.stage for r in policy.rules] == [RCPT, DATA]
-        assert complaints == ()
+        assert not [c for c in complaints if "grey()" in c.what]
 
     def test_where_it_cannot_be_asked_a_warning_says_why(self) -> None:
         named = rule("g", RCPT, "greylisted", "recipient != 'x@y' and grey()")

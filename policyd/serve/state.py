@@ -1,0 +1,101 @@
+"""
+What a worker has beside its policy: state, remote lists, and the checks that ask them.
+
+It is made once and kept over reloads. Nothing is opened before a policy asks for it.
+"""
+
+import asyncio
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from policyd.checks.builtin import STORE, live
+from policyd.checks.interface import Check, installed
+from policyd.checks.settling import Settlement
+from policyd.lists.remote.lookups import Lookups
+from policyd.rules.policy import Policy
+from policyd.serve.state_port import StatePort
+from policyd.service import Service
+from policyd.store.guard import GuardedStore
+from policyd.store.model import Expired
+from policyd.store.opening import open_store
+from policyd.store.place import StateSettings
+from policyd.store.upkeep import Upkeep
+
+
+class State:
+    """State and remote lists of one worker; everything runs on its loop."""
+
+    def __init__(self, settings: StateSettings, configuration: Path, *, upkeep: bool) -> None:
+        """
+        Prepare; `upkeep`: this worker drops what has expired, for all.
+
+        State that is nowhere but here is shown to commands that name the configuration.
+        """
+        self.store = GuardedStore(
+            open_store(settings), timeout=settings.timeout, changed=self._store_changed
+        )
+        self._lookups = Lookups(time.monotonic, self._changed)
+        self._upkeep: Upkeep | None = None
+        if upkeep:
+            self._upkeep = Upkeep(
+                self.store, clock=time.time, timer=time.perf_counter, expired=self._expired
+            )
+        self._port: StatePort | None = None
+        if settings.url == "memory:":
+            self._port = StatePort(configuration, self.store)
+        self._up: dict[str, tuple[bool, str]] = {}
+        self._service: Service | None = None
+        self._serving = False
+        self.checks = self.find_checks()
+
+    def find_checks(self) -> Mapping[str, Check]:
+        """Give all checks by name: those of installed packages, and policyd's own."""
+        self.checks = {**installed(), **live(self.store, self._lookups, time.time)}
+        return self.checks
+
+    def serve(self, service: Service, policy: Policy) -> None:
+        """Serve a policy, which the service has taken: open what it depends on."""
+        self._service = service
+        if STORE in policy.dependencies and not self._serving:
+            self._serving = True
+            self.store.start()
+            service.settling.settles = Settlement(self.store, time.time)
+            if self._upkeep is not None:
+                self._upkeep.start()
+            if self._port is not None:
+                self._opening = asyncio.get_running_loop().create_task(self._open_port(self._port))
+        for name, (up, _why) in self._up.items():
+            service.dependency_is(name, up)  # the policy may be the first to count it
+
+    async def close(self) -> None:
+        """Let go of everything."""
+        if self._port is not None:
+            self._port.stop()
+        if self._upkeep is not None:
+            await self._upkeep.close()
+        await self._lookups.close()
+        if self._serving:
+            await self.store.close()
+
+    async def _open_port(self, port: StatePort) -> None:
+        try:
+            await port.start()
+        except OSError as error:
+            assert self._service is not None
+            self._service.tell("error", "commands.unavailable", reason=str(error.strerror))
+
+    def _store_changed(self, up: bool, why: str) -> None:
+        self._changed(STORE, up, why)
+
+    def _changed(self, name: str, up: bool, why: str) -> None:
+        first = name not in self._up
+        self._up[name] = (up, why)
+        if self._service is not None:
+            self._service.dependency_is(name, up)
+            if not (first and up):
+                self._service.dependency_changed(name, up, why)
+
+    def _expired(self, expired: Expired) -> None:
+        if self._service is not None:
+            self._service.unsettled(expired.unsettled)
