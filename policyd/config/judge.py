@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from ipaddress import ip_address
 
 from policyd.config.gather import Part
+from policyd.config.greylist import judge_greylist
 from policyd.config.model import LONGEST_WAIT, MOST_SERVERS, Config
 from policyd.config.owners import Claims, claimed_twice
 from policyd.config.problem import Problem
@@ -33,6 +34,8 @@ def judge(
     yield from _long_waits(config, parts)
     if "state" in parts:
         yield from judge_state(config, parts["state"])
+    if "greylist" in parts:
+        yield from judge_greylist(config.greylist, parts["greylist"])
 
 
 def _stages_claimed_twice(parts: Mapping[str, Part], claimed: Claims) -> Iterator[Problem]:

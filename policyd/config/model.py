@@ -316,6 +316,25 @@ class LimitTable(Table):
     overrides_file: _FileName | None = None
 
 
+_Long = Annotated[float, BeforeValidator(units.read_long_duration)]
+
+
+class Greylist(Table):
+    """
+    `[greylist]`, in seconds: how long to wait, to come again, and to be remembered.
+
+    After `auto_allow_after` messages that were accepted a client waits no more; 0 for never.
+    """
+
+    delay: _Long = 300.0
+    retry_window: _Long = 172_800.0
+    lifetime: _Long = 3_024_000.0
+    client_prefix: Annotated[InstanceOf[units.Prefixes], BeforeValidator(units.read_prefixes)] = (
+        units.Prefixes()
+    )
+    auto_allow_after: Annotated[int, Field(ge=0, le=1_000_000)] = 5
+
+
 class RuleTable(Table):
     """A `[[rule]]`; what its texts mean is judged when the policy is built."""
 
@@ -341,6 +360,7 @@ class Config(BaseModel):
     log: Log = Log()
     replies: Replies = Replies()
     addresses: Addresses = Addresses()
+    greylist: Greylist = Greylist()
 
 
 TABLES: Final[dict[str, type[Table]]] = {
@@ -352,5 +372,6 @@ TABLES: Final[dict[str, type[Table]]] = {
     "log": Log,
     "replies": Replies,
     "addresses": Addresses,
+    "greylist": Greylist,
 }
 """The tables that stand once in a configuration."""

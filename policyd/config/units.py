@@ -6,12 +6,14 @@ would do.
 """
 
 import re
+from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Final, Self
 
 from pydantic_core import PydanticCustomError
 
 from policyd.checks.rate import Amount, Rate, RateError, parse_amount, parse_rate
+from policyd.config.problem import choose_from
 from policyd.facts.units import parse_duration
 from policyd.lists.entries import EntryError, parse_network
 from policyd.store.place import FORMS, Kind, PlaceError, read_place
@@ -20,6 +22,7 @@ _UNIX_PATH: Final = 107  # octets of sun_path, without its NUL (unix(7))
 _INET: Final = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^\[\]:/@\s]+)):([0-9]{1,5})", re.ASCII)
 _MILTER_INET: Final = re.compile(r"inet6?:([0-9]+)@(.+)", re.ASCII)
 _SPLIT_SECONDS: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)s", re.ASCII)
+_TEN_YEARS: Final = "520w"
 _GROUP: Final = re.compile(r"[a-z_0-9][a-z0-9_.-]*", re.ASCII | re.IGNORECASE)
 _ENDPOINT_MEND: Final = (
     'write it as Postfix does: "inet:127.0.0.1:10040", "inet:[::1]:10040" or "unix:/path"'
@@ -78,6 +81,12 @@ def read_bounded_duration(value: object, *, longest: str) -> float:
     return seconds
 
 
+def read_long_duration(value: object) -> float:
+    """Read a duration in seconds, more than 0 and at most ten years."""
+    read_bounded_duration(value, longest=_TEN_YEARS)
+    return read_duration(value)
+
+
 def _seconds(value: object) -> float:
     text = read_text(value, '"8s"')
     try:
@@ -130,6 +139,36 @@ def read_network(value: object) -> IPv4Network | IPv6Network:
     if isinstance(network, IPv6Network) and mapped:
         return IPv4Network((network.network_address.packed[12:], network.prefixlen - 96))
     return network
+
+
+@dataclass(frozen=True, slots=True)
+class Prefixes:
+    """How many bits of an address name its network."""
+
+    ipv4: int = 24
+    ipv6: int = 64
+
+
+_PREFIX_BOUNDS: Final = {"ipv4": (8, 32), "ipv6": (16, 128)}
+
+
+def read_prefixes(value: object) -> Prefixes:
+    """Read `{ ipv4 = 24, ipv6 = 64 }`; one that is left out is as there."""
+    if not isinstance(value, dict):
+        raise WrongValueError(
+            f"{describe(value)} is no table of lengths", "write it as { ipv4 = 24, ipv6 = 64 }"
+        )
+    for family, length in value.items():
+        if family not in _PREFIX_BOUNDS:
+            mend = choose_from(family, tuple(_PREFIX_BOUNDS))
+            raise WrongValueError(f'there are no networks of "{family}"', mend)
+        least, most = _PREFIX_BOUNDS[family]
+        if not isinstance(length, int) or isinstance(length, bool) or not least <= length <= most:
+            raise WrongValueError(
+                f"{describe(length)} is no length for {family}",
+                f"write a number from {least} to {most}, such as {getattr(Prefixes(), family)}",
+            )
+    return Prefixes(**value)
 
 
 def read_endpoint(value: object) -> str:
