@@ -5,8 +5,7 @@ from typing import Any, Literal, Protocol
 NONE: Literal["NO_INFO"]
 SUBTREE: Literal["SUBTREE"]
 NO_ATTRIBUTES: Literal["1.1"]
-AUTO_BIND_NO_TLS: Literal["NO_TLS"]
-AUTO_BIND_TLS_BEFORE_BIND: Literal["TLS_BEFORE_BIND"]
+AUTO_BIND_NONE: Literal["NONE"]
 
 class Tls:
     def __init__(self, *, validate: VerifyMode = ..., ca_certs_file: str | None = ...) -> None: ...
@@ -40,6 +39,9 @@ class Connection:
         auto_referrals: bool = ...,
         receive_timeout: int | None = ...,
     ) -> None: ...
+    def open(self, *, read_server_info: bool = ...) -> None: ...
+    def start_tls(self, *, read_server_info: bool = ...) -> bool: ...
+    def bind(self, *, read_server_info: bool = ...) -> bool: ...
     def search(
         self,
         search_base: str,

@@ -10,13 +10,12 @@ import contextlib
 import math
 import ssl
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final
+from typing import Any, Final
 
 from ldap3 import (
-    AUTO_BIND_NO_TLS,
-    AUTO_BIND_TLS_BEFORE_BIND,
+    AUTO_BIND_NONE,
     NO_ATTRIBUTES,
     NONE,
     SUBTREE,
@@ -82,17 +81,32 @@ class LdapSource:
             connect_timeout=seconds,
             tls=Tls(validate=ssl.CERT_REQUIRED, ca_certs_file=place.ca_file or None),
         )
-        starts_tls = place.tls and not place.url.startswith("ldaps:")
-        return Connection(
+        connection = Connection(
             server,
             place.bind_dn or None,
             place.password or None,
-            auto_bind=AUTO_BIND_TLS_BEFORE_BIND if starts_tls else AUTO_BIND_NO_TLS,
+            auto_bind=AUTO_BIND_NONE,
             read_only=True,
             check_names=False,
             auto_referrals=False,
             receive_timeout=seconds,
         )
+        try:
+            self._log_in(connection)
+        except (LDAPExceptionError, SourceError):
+            _drop(connection)
+            raise
+        return connection
+
+    def _log_in(self, connection: Connection) -> None:
+        place = self._place
+        connection.open(read_server_info=False)
+        starts_tls = place.tls and not place.url.startswith("ldaps:")
+        if starts_tls and not connection.start_tls(read_server_info=False):
+            # the password goes nowhere without it
+            raise SourceError(f"no TLS: {_said(connection.result)}", down=True)
+        if not connection.bind(read_server_info=False):
+            raise SourceError(_said(connection.result), down=True)
 
     def _on(self, connection: Connection, base: str, wanted: str) -> bool:
         """Search, and keep the connection if it is still good."""
@@ -112,8 +126,7 @@ class LdapSource:
         self._idle.append(connection)
         code = result["result"]
         if code not in (_SUCCESS, _SIZE_LIMIT):
-            why = ": ".join(filter(None, (result["description"], result["message"])))
-            raise SourceError(why, down=code in (_TIME_LIMIT, _BUSY, _UNAVAILABLE))
+            raise SourceError(_said(result), down=code in (_TIME_LIMIT, _BUSY, _UNAVAILABLE))
         return any(each["type"] == "searchResEntry" for each in response)
 
 
@@ -132,6 +145,11 @@ def escaped(key: str) -> str:
 def _drop(connection: Connection) -> None:
     with contextlib.suppress(LDAPExceptionError, OSError):
         connection.strategy.close()
+
+
+def _said(result: Mapping[str, Any]) -> str:
+    """Give the words of a result, the server's own behind those of its code."""
+    return ": ".join(filter(None, (result["description"], result["message"])))
 
 
 def _first_line(error: Exception) -> str:
