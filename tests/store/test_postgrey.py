@@ -1,5 +1,6 @@
 """What a real postgrey wrote is read; so are dumps, and what is neither is refused."""
 
+import asyncio
 import contextlib
 import shutil
 import subprocess
@@ -10,7 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from policyd.checks.greylist import GreylistSettings, greylisted, recipient_key
+from policyd.checks.interface import Answer, Site
 from policyd.checks.provider import network_key
+from policyd.checks.sender import folded
+from policyd.smtp.stage import Stage
+from policyd.store.memory import MemoryStore
 from policyd.store.model import Client, Entry, Terms, Triplet
 from policyd.store.postgrey import (
     Keys,
@@ -169,6 +175,103 @@ def test_files_that_are_no_database_are_refused(tmp_path: Path) -> None:
     (tmp_path / "postgrey.db").write_bytes(b"nothing of the kind" * 1000)
     with pytest.raises(PostgreyError, match=r"postgrey\.db.*(format|type|Invalid)"):
         list(directory_records(tmp_path))
+
+
+# what the check makes of it
+
+MEETING = (
+    "jo@example.net",
+    "Jo+tag@example.net",
+    "jo.12@example.net",
+    "jo12@example.net",
+    "bounce-12-a3f@lists.example.net",
+    "bounces+1234-5678-you=example.org@em12.example.net",
+    "list-bounces+you=example.org@lists.example.net",
+    "prvs=0123456789=jo@example.net",
+    "prvs=jo=0123456789@example.net",
+    "bounce-1234567890123-456789-1234@bounces.example.net",
+    "SRS0=HHH=TT=example.com=jo@forwarder.example",
+    "SRS0=1234=12=example.com=jo@forwarder.example",
+    "msprvs1=12345abcdefg=bounces-1234@example.net",
+    "550e8400-e29b-41d4-a716-446655440000@example.net",
+    "0100018c2f3a4b5c-12345678-1234-1234-1234-123456789012-000000@amazonses.example",
+    "",
+)
+# postgrey takes all that follows a plus sign, and so the sender that was rewritten
+APART = "SRS0+HHH=TT=example.com=joe@forwarder.example"
+
+
+def asked(found: list[Entry], client: str, name: str, sender: str, terms: Terms) -> bool:
+    """Tell whether the check of greylisting has a message wait, when these entries are there."""
+
+    async def ask() -> bool:
+        store = MemoryStore()
+        await store.put(found, NOW)
+        check = greylisted(store, lambda: NOW / 1000)
+        attributes = {
+            "client_address": client,
+            "client_name": name,
+            "sender": sender,
+            "recipient": "You@example.org",
+            "instance": "1",
+        }
+        stage = Stage.RCPT if sender else Stage.DATA
+        answer = check.ask(attributes, Site(stage), GreylistSettings(terms))
+        assert not isinstance(answer, Answer)
+        value = (await answer).value
+        assert isinstance(value, bool)
+        return value
+
+    return asyncio.run(ask())
+
+
+def imported(dbdir: Path, terms: Terms) -> list[Entry]:
+    settings = GreylistSettings()
+    keys = Keys(
+        network=lambda address: network_key(address, settings.ipv4, settings.ipv6),
+        sender=folded,
+        recipient=recipient_key,
+    )
+    return list(entries(directory_records(dbdir), keys, terms, NOW, Read()))
+
+
+@pytest.mark.integration
+@real
+def test_a_sender_that_passed_under_postgrey_passes_at_once(tmp_path: Path) -> None:
+    with Postgrey(tmp_path / "db", "--auto-whitelist-clients=0") as postgrey:
+        for sender in (*MEETING, APART):
+            postgrey.deliver("192.0.2.77", sender, "you@example.org", at=THEN)
+    found = imported(tmp_path / "db", TERMS)
+    for name in ("unknown", "mail.example.net"):
+        waiting = {s for s in (*MEETING, APART) if asked(found, "192.0.2.1", name, s, TERMS)}
+        assert waiting == {APART}
+    assert asked(found, "192.0.3.1", "unknown", "jo@example.net", TERMS)
+    assert asked(found, "192.0.2.1", "unknown", "joe@example.net", TERMS)
+
+
+@pytest.mark.integration
+@real
+def test_a_client_that_postgrey_allowed_is_allowed_with_its_network(tmp_path: Path) -> None:
+    with Postgrey(tmp_path / "db", "--auto-whitelist-clients=2") as postgrey:
+        postgrey.deliver("192.0.2.77", "one@example.net", "you@example.org", at=THEN - 7200)
+        postgrey.deliver("192.0.2.77", "two@example.net", "you@example.org", at=THEN)
+        postgrey.deliver("198.51.100.1", "one@example.net", "you@example.org", at=THEN)
+    found = imported(tmp_path / "db", TERMS)
+    for name in ("unknown", "mail.example.net"):
+        assert not asked(found, "192.0.2.1", name, "new@example.com", TERMS)
+        assert asked(found, "198.51.100.1", name, "new@example.com", TERMS)
+
+
+@pytest.mark.integration
+@real
+def test_who_waits_under_postgrey_need_not_begin_anew(tmp_path: Path) -> None:
+    with Postgrey(tmp_path / "db") as postgrey:
+        postgrey.ask("192.0.2.77", "late@example.net", "you@example.org", at=THEN + 3600 - 300)
+        postgrey.ask("192.0.2.77", "soon@example.net", "you@example.org", at=THEN + 3600 - 299)
+    found = imported(tmp_path / "db", TERMS)
+    for name in ("unknown", "mail.example.net"):
+        assert not asked(found, "192.0.2.77", name, "late@example.net", TERMS)
+        assert asked(found, "192.0.2.77", name, "soon@example.net", TERMS)
 
 
 # what its records mean
