@@ -12,6 +12,7 @@ _COMMANDS: Final = {
     "reload": "have the running daemon read its configuration again, and say what changed",
     "check": "read the configuration and say everything that is wrong or doubtful in it",
     "explain": "decide one request without serving, and show why",
+    "state": "list, show, allow, forget, purge, export and import greylist and limit state",
     "codes": "look up reply codes, enhanced codes and named replies",
 }
 
