@@ -1,4 +1,5 @@
 from collections.abc import Mapping, Sequence
+from socket import socket
 from ssl import VerifyMode
 from typing import Any, Literal, Protocol
 
@@ -27,6 +28,7 @@ class Connection:
     result: Mapping[str, Any]
     response: Sequence[Mapping[str, object]] | None
     strategy: _Strategy
+    socket: socket | None
     def __init__(
         self,
         server: Server,

@@ -41,6 +41,7 @@ class LdapSource:
         """Take a place whose URL has been checked (see config.remote)."""
         self._place = place
         self._idle: deque[Connection] = deque()
+        self._closed = False
         self._threads = ThreadPoolExecutor(_MOST_CONNECTIONS, thread_name_prefix="ldap")
 
     async def ask(self, question: Question, keys: Sequence[str]) -> bool:
@@ -52,23 +53,31 @@ class LdapSource:
 
     async def close(self) -> None:
         """Close idle connections; one in use ends with its thread."""
+        self._closed = True
         self._threads.shutdown(wait=False, cancel_futures=True)
-        while self._idle:
-            _drop(self._idle.pop())
+        self._drop_idle()
+
+    def _drop_idle(self) -> None:
+        while (connection := self._take()) is not None:
+            _drop(connection)
+
+    def _take(self) -> Connection | None:
+        """Take an idle connection; threads do so at the same time."""
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return None
 
     def _search(self, base: str, wanted: str) -> bool:
         """Search on an idle connection, or on a new one if those were closed since their use."""
         try:
-            while True:
-                try:
-                    connection = self._idle.pop()
-                except IndexError:
-                    return self._on(self._opened(), base, wanted)
+            while (connection := self._take()) is not None:
                 try:
                     return self._on(connection, base, wanted)
                 except LDAPCommunicationError as error:
                     if isinstance(error, TimeoutError):
                         raise
+            return self._on(self._opened(), base, wanted)
         except LDAPExceptionError as error:
             raise SourceError(_first_line(error), down=True) from error
 
@@ -124,6 +133,8 @@ class LdapSource:
             raise
         result, response = connection.result, connection.response or ()
         self._idle.append(connection)
+        if self._closed:  # meanwhile
+            self._drop_idle()
         code = result["result"]
         if code not in (_SUCCESS, _SIZE_LIMIT):
             raise SourceError(_said(result), down=code in (_TIME_LIMIT, _BUSY, _UNAVAILABLE))
@@ -145,6 +156,8 @@ def escaped(key: str) -> str:
 def _drop(connection: Connection) -> None:
     with contextlib.suppress(LDAPExceptionError, OSError):
         connection.strategy.close()
+    if connection.socket is not None:  # one that was never connected is not closed by that
+        connection.socket.close()
 
 
 def _said(result: Mapping[str, Any]) -> str:
