@@ -3,7 +3,7 @@
 import json
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -14,17 +14,15 @@ from policyd.checks.wording import duration_text
 from policyd.cli.configured import config_option
 from policyd.cli.kept import Where, now, persisted, remove_all, watching, where, with_store
 from policyd.cli.state_moving import export_, import_
-from policyd.cli.tables import print_table, safe
+from policyd.cli.state_shown import described, print_entries
+from policyd.cli.tables import safe
 from policyd.facts.units import parse_duration
 from policyd.prove.standing import (
     NoClientError,
     client_of,
-    client_outlook,
     concerns,
     mentions,
     sought,
-    spending,
-    triplet_outlook,
 )
 from policyd.store.contents import Contents
 from policyd.store.model import Account, Client, Entry, Stats, Triplet
@@ -139,9 +137,9 @@ def _show(
     more = 0 < most < len(entries)
     shown = entries[:most] if most else entries
     if as_json:
-        _print_json({"entries": [_described(entry, found) for entry in shown], "more": more})
+        _print_json({"entries": [described(entry, found) for entry in shown], "more": more})
     else:
-        _print(shown, found)
+        print_entries(shown, found)
         if more:
             click.echo("There are more; --limit 0 shows all.")
     if not entries:
@@ -338,74 +336,3 @@ def _report(counted: Counter[str], done: str, *, as_json: bool) -> None:
         return
     parts = ", ".join(f"{count} {kind}" for kind, count in counted.items() if count)
     click.echo(f"{done}: {parts or 'nothing'}")
-
-
-def _described(entry: Entry, found: Where) -> dict[str, object]:
-    at, terms = now(), found.greylist.terms
-    document: dict[str, object] = plain(entry)
-    match entry:
-        case Triplet():
-            return document | {"outlook": triplet_outlook(entry, terms, at)}
-        case Client():
-            return document | {"outlook": client_outlook(entry, terms, at)}
-        case Account():
-            spent = spending(entry, found.limits, at)
-            return {**document, **plain(spent), "outlook": spent.outlook}
-
-
-def _print(entries: Collection[Entry], found: Where) -> None:
-    at, terms = now(), found.greylist.terms
-    print_table(
-        "Triplets",
-        ("Client", "Sender", "Recipient", "First seen", "Last seen", "Outlook"),
-        (
-            (
-                _client(each.client),
-                each.sender or "<>",
-                each.recipient,
-                _ago(each.first, at),
-                _ago(each.last, at),
-                triplet_outlook(each, terms, at),
-            )
-            for each in entries
-            if isinstance(each, Triplet)
-        ),
-    )
-    print_table(
-        "Clients",
-        ("Client", "Messages passed", "Last seen", "Outlook"),
-        (
-            (
-                _client(each.client),
-                str(each.successes),
-                _ago(each.last, at),
-                client_outlook(each, terms, at),
-            )
-            for each in entries
-            if isinstance(each, Client)
-        ),
-    )
-    spent = [spending(each, found.limits, at) for each in entries if isinstance(each, Account)]
-    print_table(
-        "Limits",
-        ("Limit", "Key", "Used", "Rate", "Outlook"),
-        (
-            (
-                each.limit + (" (shadow)" if each.shadow else ""),
-                each.key,
-                str(each.used),
-                each.rate,
-                each.outlook,
-            )
-            for each in spent
-        ),
-    )
-
-
-def _client(client: str) -> str:
-    shadow, _, rest = client.rpartition("\x1f")
-    return f"{rest} (shadow)" if shadow else rest
-
-
-def _ago(then: int, at: int) -> str:
-    return f"{duration_text(at - then)} ago" if then <= at else ""
