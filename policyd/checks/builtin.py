@@ -3,6 +3,8 @@
 from collections.abc import Callable, Mapping
 from typing import Final
 
+import msgspec
+
 from policyd.checks.greylist import DEPENDENCY, GreylistSettings, greylisted
 from policyd.checks.interface import Check, CheckFailedError
 from policyd.checks.limits import Limit, definitions, exceeds
@@ -14,20 +16,30 @@ STORE: Final = DEPENDENCY
 """The dependency that stands for state."""
 
 
-def declared(greylist: GreylistSettings, limits: Mapping[str, Limit]) -> Mapping[str, Check]:
-    """Give the checks for conditions to name; asked, they fail."""
+class Live(msgspec.Struct, frozen=True):
+    """What checks are asked with: state, remote lists, and seconds since the epoch."""
+
+    store: Store
+    lookups: Lookups
+    clock: Callable[[], float]
+
+
+def declared(
+    greylist: GreylistSettings, limits: Mapping[str, Limit], live: Live | None = None
+) -> Mapping[str, Check]:
+    """Give the checks for conditions to name; asked without `live`, they fail."""
+    store = None if live is None else live.store
+    clock = _no_time if live is None else live.clock
     return _named(
-        greylisted(None, _no_time, greylist),
-        exceeds(None, _no_time, definitions(limits)),
-        listed(None),
+        greylisted(store, clock, greylist),
+        exceeds(store, clock, definitions(limits)),
+        listed(None if live is None else live.lookups),
     )
 
 
-def live(
-    store: Store | None, lookups: Lookups | None, clock: Callable[[], float]
-) -> Mapping[str, Check]:
+def serving(live: Live) -> Mapping[str, Check]:
     """Give the checks for a policy to ask, which brings along what it has configured."""
-    return _named(greylisted(store, clock), exceeds(store, clock), listed(lookups))
+    return declared(GreylistSettings(), {}, live)
 
 
 def _no_time() -> float:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 if TYPE_CHECKING:  # serve and reload compile nothing themselves, and start without it
+    from policyd.checks.builtin import Live
     from policyd.config.policy import Loaded
 
 CONFIGURATION: Final = 78
@@ -28,11 +29,11 @@ def config_option(function: Callable[..., Any]) -> Callable[..., Any]:
     )(function)
 
 
-def load_or_exit(path: Path) -> "Loaded":
+def load_or_exit(path: Path, live: "Live | None" = None) -> "Loaded":
     """Load a configuration; with errors, print them all and exit with status 78."""
     from policyd.config.policy import load_policy  # noqa: PLC0415 -- see above
 
-    loaded = load_policy(path)
+    loaded = load_policy(path, live=live)
     errors = [problem for problem in loaded.problems if problem.severity == "error"]
     if errors:
         for problem in errors:

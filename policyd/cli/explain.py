@@ -2,17 +2,23 @@
 
 import time
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 import click
 import msgspec
 
+from policyd.checks.builtin import Live
 from policyd.cli.configured import config_option, load_or_exit
+from policyd.cli.kept import opened
+from policyd.config.state import state_settings
 from policyd.facts.table import FACTS, FactType
+from policyd.lists.remote.lookups import Lookups
 from policyd.protocol.delegation import STATES, ProtocolError, Request, read_context
 from policyd.prove.explain import Asking, Explanation, RuleTrace, UndecidedError, why
 from policyd.prove.explain import explain as explain_request
+from policyd.prove.rehearsal import Rehearsal
 from policyd.rules.policy import AT_RCPT
 from policyd.service import Settings
 from policyd.smtp.decision import Mode
@@ -41,13 +47,16 @@ def explain(
     NAME is an attribute of a policy request, or another fact. protocol_state tells where Postfix
     asks (RCPT without it), and policy_context more, as in main.cf; stage= and list= are short for
     it. For end-of-data, recipients=, header='Name: value' and attachment= may stand several times.
+    Checks are asked what they would answer now; state is looked at and not changed.
 
     \b
     policyd explain client_address=198.51.100.1 sender=a@example.net recipient=b@example.org
     policyd explain stage=helo helo_name=localhost
     """
     attributes, named = _read(request)
-    loaded = load_or_exit(config)
+    rehearsal = Rehearsal()
+    loaded = load_or_exit(config, Live(rehearsal, Lookups(time.monotonic), time.time))
+    rehearsal.opened = partial(opened, config, state_settings(loaded.config, config))
     try:
         found = explain_request(
             loaded.policy_in_force,

@@ -67,6 +67,19 @@ def with_store(config: Path, found: Where, work: Callable[[Contents], Awaitable[
         raise SystemExit(UNAVAILABLE) from error
 
 
+def opened(config: Path, settings: StateSettings) -> Contents | None:
+    """Open the store to look at it; None where it is a file that is not there yet."""
+    place = read_place(settings.url)
+    if place.kind is Kind.MEMORY:
+        return ServedState(config)
+    if place.kind is Kind.SQLITE and not Path(place.path).exists():
+        return None
+    # it loads redis-py, which takes as long as all else together
+    from policyd.store.opening import open_store  # noqa: PLC0415
+
+    return open_store(msgspec.structs.replace(settings, timeout=_PATIENCE))
+
+
 async def _with_store(
     config: Path, settings: StateSettings, work: Callable[[Contents], Awaitable[T]]
 ) -> T:

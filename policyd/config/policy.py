@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from policyd.checks.builtin import declared
+from policyd.checks.builtin import Live, declared
 from policyd.checks.interface import Check, installed
 from policyd.checks.limits import Limit
 from policyd.config.greylist import greylist_settings
@@ -50,10 +50,16 @@ class Loaded:
         return self.policy
 
 
-def load_policy(path: Path, checks: Mapping[str, Check] | None = None) -> Loaded:
-    """Load a configuration and compile its policy; `checks` are those installed unless given."""
+def load_policy(
+    path: Path, checks: Mapping[str, Check] | None = None, live: Live | None = None
+) -> Loaded:
+    """
+    Load a configuration and compile its policy; `checks` are those installed unless given.
+
+    policyd's own checks can be asked only with `live`.
+    """
     read = load(path)
-    own = declared(greylist_settings(read.model), read.limits)
+    own = declared(greylist_settings(read.model), read.limits, live)
     known = {**(installed() if checks is None else checks), **own}
     policy, complaints = build(
         read.rules,

@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from policyd.checks.builtin import STORE, live
+from policyd.checks.builtin import STORE, Live, serving
 from policyd.checks.interface import Check, installed
 from policyd.checks.settling import Settlement
 from policyd.lists.remote.lookups import Lookups
@@ -51,7 +51,7 @@ class State:
 
     def find_checks(self) -> Mapping[str, Check]:
         """Give all checks by name: those of installed packages, and policyd's own."""
-        self.checks = {**installed(), **live(self.store, self._lookups, time.time)}
+        self.checks = {**installed(), **serving(Live(self.store, self._lookups, time.time))}
         return self.checks
 
     def serve(self, service: Service, policy: Policy) -> None:
