@@ -15,6 +15,7 @@ from policyd.serve.state_port import StatePort
 from policyd.store.memory import MemoryStore
 from policyd.store.model import Entry
 from policyd.store.portable import header, line, read
+from tools.redis_servers import RedisServer
 
 CONFIGURATION: Final = """
 [server]
@@ -97,7 +98,14 @@ def sqlite(directory: Path) -> Iterator[Place]:
     yield Place(directory, f"sqlite:{directory / 'state.sqlite'}")
 
 
-PLACES: Final[dict[str, Any]] = {"memory": memory, "sqlite": sqlite}
+@contextmanager
+def redis(directory: Path) -> Iterator[Place]:
+    """State in a Redis of its own."""
+    with RedisServer(directory / "redis") as server:
+        yield Place(directory, server.url)
+
+
+PLACES: Final[dict[str, Any]] = {"memory": memory, "redis": redis, "sqlite": sqlite}
 
 
 def opened(name: str, directory: Path) -> AbstractContextManager[Place]:

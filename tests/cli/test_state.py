@@ -1,9 +1,12 @@
 """`policyd state` on every kind of store: what it shows, changes and moves."""
 
 import json
+import os
+import pty
 import re
 import stat
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +18,7 @@ from policyd.store.model import Account, Client, Entry, Triplet, account_name
 from policyd.store.portable import header, line, read
 from tests.cli.state_places import CONFIGURATION, PLACES, Place, opened
 from tests.store.postgrey_process import PROGRAM, Postgrey
+from tools.policyd_process import free_port
 
 NOW = round(time.time() * 1000)
 MINUTE, HOUR, DAY = 60_000, 3_600_000, 86_400_000
@@ -259,6 +263,25 @@ def test_everything_is_purged_what_is_allowed_by_hand_too(place: Place) -> None:
     assert place.fine("purge", "--all", "--yes") == "forgotten: nothing\n"
 
 
+@pytest.mark.parametrize(("answer", "status", "left"), [("n", 1, len(EVERY)), ("y", 0, 5)])
+def test_in_a_terminal_it_asks_before_it_purges(
+    place: Place, answer: str, status: int, left: int
+) -> None:
+    controlling, terminal = pty.openpty()
+    command = [sys.executable, "-c", "from policyd.cli import main; main()"]
+    command += ["state", "purge", "triplets", "-c", str(place.configuration)]
+    with subprocess.Popen(command, stdin=terminal, stdout=terminal, stderr=terminal) as process:
+        os.close(terminal)
+        asked = b""
+        while b"[y/N]" not in asked:
+            asked += os.read(controlling, 1024)
+        os.write(controlling, f"{answer}\n".encode())
+        assert process.wait(20) == status
+    os.close(controlling)
+    assert f"Forget triplets in {place.url}?".encode() in asked
+    assert len(place.entries()) == left
+
+
 def test_only_what_has_expired_is_dropped_by_expiry(place: Place) -> None:
     place.fine("purge", "--expired")
     assert ordered(place.entries()) == ordered(EVERY)
@@ -404,6 +427,17 @@ def test_state_in_memory_of_nobody_has_status_69(tmp_path: Path) -> None:
     result = Place(tmp_path, "memory:").run("stats")
     assert (result.exit_code, result.stdout) == (69, "")
     assert result.stderr.startswith("memory:: no policyd serves ")
+
+
+def test_a_store_that_cannot_be_reached_has_status_69(tmp_path: Path) -> None:
+    down = Place(tmp_path, f"redis://127.0.0.1:{free_port()}")
+    nowhere = Place(tmp_path, f"sqlite:{tmp_path}/none/state.sqlite")
+    for place in (down, nowhere):
+        for arguments in (["stats"], ["allow", "example.net"], ["purge", "--all", "--yes"]):
+            result = place.run(*arguments)
+            assert (result.exit_code, result.stdout) == (69, "")
+            assert result.stderr.startswith(f"{place.url}: ")
+            assert len(result.stderr.splitlines()) == 1
 
 
 def test_rules_that_are_wrong_keep_nobody_from_the_state(tmp_path: Path) -> None:
