@@ -7,6 +7,7 @@ from typing import Final
 
 from policyd.store.interface import Store
 from policyd.store.memory import MemoryStore
+from tests.store.redis_running import on_redis
 
 Fresh = Callable[[], Store]
 """Gives another Store object, as of another worker, on the same state; the context closes it."""
@@ -21,6 +22,9 @@ async def memory(_directory: Path) -> AsyncIterator[Fresh]:
 
 STORES: Final[dict[str, Callable[[Path], AbstractAsyncContextManager[Fresh]]]] = {
     "memory": memory,
+    "redis": on_redis("redis"),
+    "sentinel": on_redis("sentinel"),
+    "cluster": on_redis("cluster"),
 }
 """
 By name, a context with an empty state for one test; the argument is an empty directory.
