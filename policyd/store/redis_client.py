@@ -49,8 +49,8 @@ _PART: Final = 0.5
 _SENTINEL_PART: Final = 0.25
 
 _Result = TypeVar("_Result")
-_Node = dict[str, Any]
-"""What redis-py is told to have a command run on one node: nothing where there is one only."""
+Node = Redis | ClusterNode
+"""One server with keys."""
 
 
 class Client(ABC):
@@ -74,9 +74,9 @@ class Client(ABC):
         """Run a script on the server of its keys (EVALSHA; EVAL where it is not known yet)."""
         return await self.command("EVALSHA", script, len(keys), *keys, *arguments)
 
-    async def command(self, *command: Any, node: _Node | None = None) -> Any:
-        """Send a command; a Script in it is sent by its digest."""
-        return await self._do(lambda: self._sent(command, node or {}))
+    async def command(self, *command: Any, node: Node | None = None) -> Any:
+        """Send a command, to the server of its keys or a node; a Script is sent by its digest."""
+        return await self._do(lambda: self._sent(command, node))
 
     async def values(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """Give the values of keys, None for those that are not there (MGET)."""
@@ -97,7 +97,7 @@ class Client(ABC):
                     break
 
     @abstractmethod
-    async def nodes(self) -> list[_Node]:
+    async def nodes(self) -> list[Node]:
         """Give all nodes that hold keys."""
 
     @abstractmethod
@@ -125,19 +125,18 @@ class Client(ABC):
             await self._failed(error)
             raise StoreError(f"{self.name}: {str(error) or type(error).__name__}") from error
 
-    async def _sent(self, command: Sequence[Any], node: _Node) -> Any:
-        execute: Any = self._client.execute_command  # it has no types
+    async def _sent(self, command: Sequence[Any], node: Node | None) -> Any:
+        execute: Any = (node or await self._ready()).execute_command  # it has no types
         first, script, *rest = command
         if not isinstance(script, Script):
-            return await execute(*command, **node)
+            return await execute(*command)
         try:
-            return await execute(first, script.digest, *rest, **node)
+            return await execute(first, script.digest, *rest)
         except NoScriptError:
-            return await execute("EVAL", script.text, *rest, **node)
+            return await execute("EVAL", script.text, *rest)
 
-    @property
     @abstractmethod
-    def _client(self) -> Redis | RedisCluster: ...
+    async def _ready(self) -> Redis | RedisCluster: ...
 
     @abstractmethod
     async def _values(self, keys: Sequence[bytes]) -> list[bytes | None]: ...
@@ -155,9 +154,9 @@ class OneServer(Client):
     _redis: Redis | None = None
     _sentinel: Sentinel | None = None
 
-    async def nodes(self) -> list[_Node]:
+    async def nodes(self) -> list[Node]:
         """Give the one that there is."""
-        return [{}]
+        return [await self._ready()]
 
     def together(self, keys: Iterable[str]) -> list[list[int]]:
         """Leave them as they are."""
@@ -172,8 +171,7 @@ class OneServer(Client):
                 with contextlib.suppress(RedisError, OSError):
                     await each.aclose()
 
-    @property
-    def _client(self) -> Redis:
+    async def _ready(self) -> Redis:
         if self._redis is None:
             self._redis = self._opened()
         return self._redis
@@ -216,7 +214,7 @@ class OneServer(Client):
         return options | self._tls | {"ssl": self._place.tls}
 
     async def _values(self, keys: Sequence[bytes]) -> list[bytes | None]:
-        found: list[bytes | None] = await self._sent(("MGET", *keys), {})
+        found: list[bytes | None] = await self._sent(("MGET", *keys), None)
         return found
 
     async def _probes(self, keys: Keys) -> Iterable[int]:  # noqa: ARG002  # Cluster's needs them
@@ -234,10 +232,9 @@ class Cluster(Client):
 
     _cluster: RedisCluster | None = None
 
-    async def nodes(self) -> list[_Node]:
+    async def nodes(self) -> list[Node]:
         """Give the masters."""
-        masters = await self._do(self._masters)
-        return [{"target_nodes": node} for node in masters]
+        return [*await self._do(self._masters)]
 
     def together(self, keys: Iterable[str]) -> list[list[int]]:
         """Put those together whose slot is surely the same."""
@@ -253,12 +250,12 @@ class Cluster(Client):
             with contextlib.suppress(RedisError, OSError):
                 await cluster.aclose()
 
-    @property
-    def _client(self) -> RedisCluster:
+    async def _ready(self) -> RedisCluster:
         if self._cluster is None:
             self._cluster = RedisCluster(
                 startup_nodes=[ClusterNode(host, port) for host, port in self._place.hosts],
                 require_full_coverage=False,  # the servers know whether they want that
+                reinitialize_steps=0,  # else a few MOVED close connections that others wait on
                 retry=Retry(NoBackoff(), 1),
                 socket_timeout=self._timeout * _PART,
                 socket_connect_timeout=self._timeout * _PART,
@@ -267,15 +264,14 @@ class Cluster(Client):
                 **self._tls,
                 **self._options,
             )
-        return self._cluster
+        # by itself a command that finds no table of slots goes to any node
+        return await self._cluster.initialize()
 
     async def _masters(self) -> list[ClusterNode]:
-        client = self._client
-        await client.initialize()
-        return client.get_primaries()
+        return (await self._ready()).get_primaries()
 
     async def _values(self, keys: Sequence[bytes]) -> list[bytes | None]:
-        pipeline = self._client.pipeline()
+        pipeline = (await self._ready()).pipeline()
         for key in keys:
             pipeline.execute_command("GET", key)
         found: list[bytes | None] = await pipeline.execute()
@@ -283,12 +279,13 @@ class Cluster(Client):
 
     async def _probes(self, keys: Keys) -> Iterable[int]:
         """Find a key of each master that has slots."""
-        masters = {node.name for node in await self._masters()}
+        client = await self._ready()
+        masters = {node.name for node in client.get_primaries()}
         found: dict[str, int] = {}
         for number in range(_PROBES):
             if len(found) == len(masters):
                 break
-            node = self._client.get_node_from_key(keys.probe(number))
+            node = client.get_node_from_key(keys.probe(number))
             if node is not None:
                 found.setdefault(node.name, number)
         return found.values()

@@ -31,6 +31,7 @@ from policyd.store.model import (
     Triplet,
 )
 from policyd.store.redis_client import Client as Servers
+from policyd.store.redis_client import Node
 from policyd.store.redis_keys import Keys, packed, plain, quoted
 from policyd.store.redis_scripts import (
     EXPIRE,
@@ -253,7 +254,7 @@ class RedisStore:
         values = [keyed.value_of(entries[place]) for place in places]
         await self._servers.run(PUT, [keys[place] for place in places], request, *values)
 
-    async def _octets(self, node: dict[str, Any], so_far: int) -> int:
+    async def _octets(self, node: Node, so_far: int) -> int:
         if so_far < 0:
             return -1
         try:
