@@ -85,9 +85,10 @@ state.add_command(import_)
 @json_option
 def list_(config: Path, kind: str | None, text: str, most: int, as_json: bool) -> None:
     """
-    List what is known: triplets of greylisting, its clients, what was spent of limits.
+    List what is known.
 
-    Senders stand as greylisting folds them. With neither KIND nor TEXT, whatever comes first.
+    That are the triplets of greylisting, its clients, and what was spent of limits. Senders stand
+    as greylisting folds them.
     """
     kinds = tuple(_KINDS.values()) if kind is None else (_KINDS[kind],)
 
@@ -104,9 +105,10 @@ def list_(config: Path, kind: str | None, text: str, most: int, as_json: bool) -
 @json_option
 def show(config: Path, who: str, most: int, as_json: bool) -> None:
     """
-    Show all that is known of a client, a sender, a recipient or a login, and what it takes to pass.
+    Show what is known of somebody, and what it takes to pass.
 
-    A client is an address, a network or a host; `<>` is the null sender.
+    That is a client (an address, a network or a host), a sender (`<>` is the null sender), a
+    recipient, a login, or whatever else limits go by.
     """
     found = where(config)
     whom = sought(_some(who), found.greylist)
@@ -163,7 +165,7 @@ async def _found(store: Contents, wanted: Callable[[Entry], bool], most: int) ->
 @config_option
 @json_option
 def stats(config: Path, as_json: bool) -> None:
-    """Count what is there, and what it takes on disk or in the server's memory."""
+    """Count what is there, on disk or in the server's memory."""
     found = where(config)
 
     async def ask(store: Contents) -> Stats:
@@ -200,10 +202,10 @@ _STATS: Final = {
 @json_option
 def allow(config: Path, clients: tuple[str, ...], duration: int | None, as_json: bool) -> None:
     """
-    Greylist clients no more: all of the network of an address, or of the domain of a host.
+    Let clients pass greylisting.
 
-    Hosts that are named after their addresses are known by their networks: give an address.
-    Without a duration it holds until they are forgotten.
+    An address stands for its network, a host for the domain of its provider; a host that is named
+    after its address is known by its network. Without a duration it holds until it is forgotten.
     """
     found = where(config)
     try:
@@ -241,10 +243,11 @@ async def _allow(store: Contents, keys: Sequence[str], duration: int | None) -> 
 @json_option
 def forget(config: Path, who: tuple[str, ...], as_json: bool) -> None:
     """
-    Forget all that is known of clients, senders, recipients or logins, named in full.
+    Forget what is known of somebody.
 
-    What a login or a recipient has spent of limits is forgotten as well. An address stands for
-    its network, a host for its domain.
+    That are clients, senders, recipients, logins and whatever limits go by, named in full. What
+    they have spent of limits is forgotten as well. An address stands for its network too, a host
+    for the domain of its provider.
     """
     found = where(config)
     whom = [sought(_some(each), found.greylist) for each in who]
@@ -268,7 +271,7 @@ def forget(config: Path, who: tuple[str, ...], as_json: bool) -> None:
 def purge(  # noqa: PLR0917 -- click passes them by name
     config: Path, kinds: tuple[str, ...], expired: bool, every: bool, yes: bool, as_json: bool
 ) -> None:
-    """Forget all triplets, clients or limits' keys, everything, or what has expired."""
+    """Forget all of a kind, everything, or what has expired."""
     if sum((bool(kinds), expired, every)) != 1:
         raise click.UsageError("say what: --expired, --all, or some of " + ", ".join(_KINDS))
     found = where(config)

@@ -33,10 +33,11 @@ _MODE: Final = 0o600
 @config_option
 def export_(config: Path, file: Path) -> None:
     """
-    Write all state as JSON Lines, to FILE or to standard output (-).
+    Write all state as JSON Lines.
 
-    FILE is there only when all was written, and only its owner may read it. Others go on meanwhile:
-    what changes while it is written may be in it as it was before or as it is after.
+    To standard output (-), or to FILE, which is there only when all was written and only its owner
+    may read. Others go on meanwhile: what changes while it is written may be in it as it was before
+    or as it is after.
     """
     found = where(config)
     with _output(file) as output:
@@ -89,11 +90,11 @@ class Taken(msgspec.Struct):
 
 
 @click.command("import")
-@click.argument("source", metavar="FILE|-", type=click.Path(path_type=Path))
+@click.argument("source", metavar="FILE|DIRECTORY|-", type=click.Path(path_type=Path))
 @click.option(
     "--postgrey",
     is_flag=True,
-    help="FILE is postgrey's --dbdir, or what db5.3_dump -p wrote of its databases.",
+    help="It is postgrey's --dbdir, or what db5.3_dump -p wrote of its databases.",
 )
 @click.option(
     "--delay",
@@ -104,10 +105,11 @@ class Taken(msgspec.Struct):
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def import_(config: Path, source: Path, postgrey: bool, delay: str | None, as_json: bool) -> None:
     """
-    Join what `policyd state export` wrote with what is there, while policyd serves.
+    Take in what was exported, or postgrey's databases.
 
-    Of an entry that is there already, the earliest first attempt and the larger amounts stay, so
-    importing twice is importing once. With an error the lines before it have been taken in.
+    It is joined with what is there, while policyd serves: of an entry that is there already, the
+    earliest first attempt and the larger amounts stay, so importing twice is importing once. With
+    an error the lines before it have been taken in. `-` is standard input.
     """
     found = where(config)
     if delay is not None:
