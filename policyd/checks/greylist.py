@@ -60,6 +60,13 @@ _NEEDS: Final = (
     *("client_address", "client_name", "client_port", "server_address"),
     *("sender", "sasl_username"),
 )
+_AT_DATA: Final = Follow(
+    Stage.DATA,
+    "sender == ''",
+    "mail from the null sender",
+    frozenset({"recipient", "recipient_local", "recipient_domain"}),
+)
+"""Postfix tells the recipient at DATA if there is one alone, as a bounce has."""
 _VALUES: Final = {"retry_after": "how long until a retry is accepted"}
 
 
@@ -95,7 +102,7 @@ def greylisted(
         sited=True,
         stages=frozenset({Stage.RCPT, Stage.DATA}),
         configured=GreylistSettings() if settings is None else settings,
-        follows={Stage.RCPT: Follow(Stage.DATA, "sender == ''", "mail from the null sender")},
+        follows={Stage.RCPT: _AT_DATA},
     )
 
 
@@ -148,10 +155,15 @@ async def _ask(
 
 
 def _exempt(attributes: Attributes, stage: Stage) -> bool:
-    """Tell whether a client has no reason to wait, or nothing that it can be known by."""
+    """
+    Tell whether a client has no reason to wait, or nothing that it can be known by.
+
+    A bare <postmaster> is never refused, at data neither (RFC 5321 section 4.5.1).
+    """
     address = read.ip(attributes.get("client_address"))
     return (
         not address
+        or read.text(attributes.get("recipient")).lower() == "postmaster"
         or ip_address(address).is_loopback
         or attributes.get("local_submission") is True
         or bool(read.text(attributes.get("sasl_username")))

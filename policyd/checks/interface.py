@@ -107,12 +107,14 @@ class Follow(msgspec.Struct, frozen=True):
     """
     A later stage at which a rule is asked too, without saying so, of some requests only.
 
-    `when` is the condition on these, `why` says in a few words which they are.
+    `when` is the condition on these, `why` says in a few words which they are. `facts` may be read
+    there although the stage as such does not know them: empty where a request has none.
     """
 
     stage: Stage
     when: str
     why: str
+    facts: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

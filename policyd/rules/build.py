@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from policyd.checks.interface import SKIP, Check
+from policyd.checks.interface import SKIP, Check, Follow
 from policyd.facts.table import FACTS, FactType, where_known
 from policyd.protocol import postfix
 from policyd.rules import nodes
@@ -49,6 +49,8 @@ _WEIGHTS: Final[Mapping[Verdict, int]] = {
     )
 }
 _LOCAL: Final = "local_submission"
+_EVERY_REQUEST: Final = Follow(Stage.RCPT, "", "")
+"""What a rule follows at its own stages: nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +125,7 @@ class _RuleBuilder:
             complaints, self.complaints = self.complaints, []
             following = None
             if owner is not None:
-                following = self._at(follow.stage, owner, outcome, fallback, only=follow.when)
+                following = self._at(follow.stage, owner, outcome, fallback, follow)
             why = [complaint.what for complaint in self.complaints if complaint.error]
             self.complaints = complaints
             if following is not None:
@@ -180,18 +182,17 @@ class _RuleBuilder:
         owner: FrontEnd,
         outcome: Outcome | None,
         fallback: Outcome | None,
-        *,
-        only: str = "",
+        follow: Follow = _EVERY_REQUEST,
     ) -> Rule | None:
         before = sum(complaint.error for complaint in self.complaints)
-        condition = self._condition(stage, only)
+        condition = self._condition(stage, follow)
         if outcome is not None:
             self._place(outcome, stage, owner)
-            self._shows("then", outcome, stage, owner, condition)
+            self._shows("then", outcome, stage, owner, condition, follow.facts)
             self._local(outcome, stage, owner, condition)
             self._asked_once(outcome, condition)
         if fallback is not None:
-            self._shows("on_error", fallback, stage, owner, condition)
+            self._shows("on_error", fallback, stage, owner, condition, follow.facts)
         if self._source.on_error and (condition is None or not nodes.checks_of(condition)):
             self._complain(
                 "on_error", "no check in `when` that could fail", "leave on_error out", error=False
@@ -206,15 +207,16 @@ class _RuleBuilder:
             fallback=self._fallback(fallback, condition, stage),
         )
 
-    def _condition(self, stage: Stage, only: str) -> nodes.Node | None:
+    def _condition(self, stage: Stage, follow: Follow) -> nodes.Node | None:
         """Parse the rule's condition at a stage, where it holds for some requests only."""
         scope = replace(
             self._surroundings.scope[stage],
+            facts=follow.facts,
             shadow=self._source.mode is Mode.SHADOW,
             settles=Stage.END_OF_DATA in self._surroundings.owners,
         )
         parts = []
-        for text in filter(str.strip, (only, self._source.when)):
+        for text in filter(str.strip, (follow.when, self._source.when)):
             condition, faults = parse_condition(text, scope)
             for fault in faults:
                 self._complain("when", fault.what, fault.mend)
@@ -289,13 +291,14 @@ class _RuleBuilder:
             for note in postfix.surprises(outcome.code, enhanced, owner, stage, text=text):
                 self._complain("then", note, "see `policyd check` for what is sent", error=False)
 
-    def _shows(
+    def _shows(  # noqa: PLR0917 -- what is shown, where, and what is known there
         self,
         key: str,
         outcome: Outcome,
         stage: Stage,
         owner: FrontEnd,
         condition: nodes.Node | None,
+        facts: frozenset[str],
     ) -> None:
         """Refuse names in a text that nothing fills in."""
         checks = () if condition is None else nodes.checks_of(condition)
@@ -308,7 +311,7 @@ class _RuleBuilder:
                     f"{{{name}}} is neither a fact nor a value of a check in `when`",
                     "name a fact, or write {{ }} for braces",
                 )
-            elif stage not in fact.known[owner]:
+            elif stage not in fact.known[owner] and name not in facts:
                 self._complain(
                     key,
                     f"{{{name}}} is not known at {stage} to {_NAMES[owner]}",

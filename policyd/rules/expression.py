@@ -90,7 +90,8 @@ class Scope:
     What a condition may name: where it is asked, the lists, the checks.
 
     `write_out(kind, entries)` makes a list of entries that a condition spells out (kind:
-    addresses, domains, networks or patterns); LiteralError says which entry is wrong. `shadow`
+    addresses, domains, networks or patterns); LiteralError says which entry is wrong. `facts` are
+    known here although the stage as such does not know them. `shadow`
     and `settles` are what checks are told (checks.interface.Site). `remote` are the lists that a
     check looks up.
     """
@@ -100,6 +101,7 @@ class Scope:
     lists: Mapping[str, NamedContainer]
     checks: Mapping[str, Check]
     write_out: Callable[[str, Sequence[str]], nodes.Container]
+    facts: frozenset[str] = frozenset()
     shadow: bool = False
     settles: bool = False
     remote: Mapping[str, RemoteList] = field(default_factory=dict)
@@ -326,7 +328,8 @@ class _Parser:
         fact = FACTS.get(name)
         if fact is None:
             raise FaultError(*self._unknown_name(name))
-        if self._scope.stage not in fact.known[self._scope.front_end]:
+        known = self._scope.stage in fact.known[self._scope.front_end]
+        if not known and name not in self._scope.facts:
             raise FaultError(
                 f"{name} is not known at {self._scope.stage} to {_SPEAKER[self._scope.front_end]}",
                 f"it is known {where_known(fact)}",

@@ -52,7 +52,9 @@ class Asked:
             configured="TERMS",
             needs_at={RCPT: ("recipient",)},
             dependency="store",
-            follows={RCPT: Follow(DATA, "sender == ''", "the null sender")},
+            follows={
+                RCPT: Follow(DATA, "sender == ''", "the null sender", frozenset({"recipient"}))
+            },
         )
         limit = Check(
             "over", self.limit, remote=True, sited=True, definitions=limits, dependency="store"
@@ -181,13 +183,22 @@ class TestFollowing:
         assert [r.stage for r in policy.rules] == [RCPT, DATA]
         assert not [c for c in complaints if "grey()" in c.what]
 
+    def test_a_fact_that_only_some_requests_have_may_be_read_there(self) -> None:
+        named = rule("g", RCPT, "greylisted: {recipient}", "recipient == 'x@y.example' and grey()")
+        policy = policy_of(Asked(), named)
+        assert answer(policy, DATA, sender="", recipient="x@y.example") is not None
+        assert answer(policy, DATA, sender="") is None
+
     def test_where_it_cannot_be_asked_a_warning_says_why(self) -> None:
-        named = rule("g", RCPT, "greylisted", "recipient != 'x@y' and grey()")
+        named = rule("g", RCPT, "greylisted", "recipient_local != 'x' and grey()")
         policy, complaints = built(Asked(), named)
         assert policy is not None
         assert [r.stage for r in policy.rules] == [RCPT]
         assert [c.error for c in complaints] == [False]
-        assert "for the null sender at data: recipient is not known at data" in complaints[0].what
+        assert (
+            "for the null sender at data: recipient_local is not known at data"
+            in complaints[0].what
+        )
 
     def test_so_does_a_policy_that_does_not_decide_data(self) -> None:
         owners = {RCPT: FrontEnd.POLICY}

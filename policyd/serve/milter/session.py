@@ -238,6 +238,8 @@ class Session:
         elif stage in _COUNTED and Event.RCPT in self.plan.asked:
             attributes["recipient_count"] = len(self._recipients)
             attributes["recipients"] = tuple(self._recipients)
+            if stage is Stage.DATA and len(self._recipients) == 1:
+                attributes["recipient"] = self._recipients[0]  # as Postfix tells policy delegation
         if stage is Stage.END_OF_DATA:
             self._add_content(attributes)
         return attributes
