@@ -334,8 +334,9 @@ def _print_json(document: object) -> None:
 
 
 def _report(counted: Counter[str], done: str, *, as_json: bool) -> None:
+    in_order = {kind: counted[kind] for kind in (*_KINDS, "expired") if counted[kind]}
     if as_json:
-        _print_json({done: {kind: counted[kind] for kind in counted}})
+        _print_json({done: in_order})
         return
-    parts = ", ".join(f"{count} {kind}" for kind, count in counted.items() if count)
+    parts = ", ".join(f"{count} {kind}" for kind, count in in_order.items())
     click.echo(f"{done}: {parts or 'nothing'}")
