@@ -43,10 +43,17 @@ def sought(text: str, settings: GreylistSettings) -> Sought:
     plain = key_part(text.lower())
     return Sought(
         clients | {plain},
-        folded("" if text == "<>" else text),
+        _sender(text),
         recipient_key(text),
         frozenset({plain, read.ip(text) or plain}),
     )
+
+
+def _sender(text: str) -> str:
+    if text == "<>":
+        return ""
+    # what has no domain is more likely something else: an address folds to as little as #
+    return folded(text) if "@" in text else key_part(read.mail(text))
 
 
 def client_of(text: str, settings: GreylistSettings) -> str:

@@ -89,6 +89,7 @@ def test_a_client_goes_by_the_configured_prefixes() -> None:
 
 SHADOWED = msgspec.structs.replace(CLIENT, client=SHADOW + "example.net")
 NULL = msgspec.structs.replace(TRIPLET, sender="")
+BARE = msgspec.structs.replace(TRIPLET, sender="#", client="198.51.100.0/24")
 
 
 @pytest.mark.parametrize(
@@ -125,6 +126,7 @@ def test_an_entry_is_of_whom_it_names(entry: Entry, texts: tuple[str, ...]) -> N
         (CLIENT, ("example.com", "net", "xample.net")),
         (account("per_login", "jo@example.org"), ("jo", "per_login", "example.org")),
         (account("per_login", "joe"), ("jo", "<>")),
+        (BARE, ("192.0.2.7", "42")),
     ],
 )
 def test_an_entry_is_of_nobody_that_it_names_in_part(entry: Entry, texts: tuple[str, ...]) -> None:
