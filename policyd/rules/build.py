@@ -13,7 +13,8 @@ from policyd.checks.interface import SKIP, Check, Follow
 from policyd.facts.table import FACTS, FactType, where_known
 from policyd.protocol import postfix
 from policyd.rules import nodes
-from policyd.rules.compile import can_repeat, compile_question, missing_facts
+from policyd.rules.across import SPEAKERS, not_carried, unreachable
+from policyd.rules.compile import compile_question
 from policyd.rules.emit import Namespace
 from policyd.rules.expression import Scope
 from policyd.rules.expression import parse as parse_condition
@@ -73,8 +74,8 @@ def build(
         builder = _RuleBuilder(source, surroundings)
         rules.extend(builder.rules())
         complaints.extend(builder.complaints)
-    complaints.extend(_unreachable(rules))
-    complaints.extend(_carrying(rules, surroundings.owners))
+    complaints.extend(unreachable(rules))
+    complaints.extend(not_carried(rules, surroundings.owners))
     unique = tuple(dict.fromkeys(complaints))
     if any(complaint.error for complaint in unique):
         return None, unique
@@ -262,7 +263,7 @@ class _RuleBuilder:
         if why:
             self._complain(
                 "then",
-                f"{outcome.verdict} cannot be done at {stage} by {_NAMES[owner]}: {why}",
+                f"{outcome.verdict} cannot be done at {stage} by {SPEAKERS[owner]}: {why}",
                 _other_place(outcome.verdict, stage, owner),
             )
         if needs_whole_message(outcome.verdict, stage) and not self._source.whole_message:
@@ -314,7 +315,7 @@ class _RuleBuilder:
             elif stage not in fact.known[owner] and name not in facts:
                 self._complain(
                     key,
-                    f"{{{name}}} is not known at {stage} to {_NAMES[owner]}",
+                    f"{{{name}}} is not known at {stage} to {SPEAKERS[owner]}",
                     f"it is known {where_known(fact)}",
                 )
         if outcome.verdict in (Verdict.REDIRECT, Verdict.BCC, Verdict.FILTER) and outcome.names:
@@ -353,9 +354,6 @@ class _RuleBuilder:
                 )
 
 
-_NAMES: Final = {FrontEnd.POLICY: "policy delegation", FrontEnd.MILTER: "the milter"}
-
-
 def _other_place(verdict: Verdict, stage: Stage, owner: FrontEnd) -> str:
     """Name the places where a verb can be done."""
     for front_end in (owner, *(f for f in FrontEnd if f is not owner)):
@@ -363,59 +361,8 @@ def _other_place(verdict: Verdict, stage: Stage, owner: FrontEnd) -> str:
         if front_end is FrontEnd.MILTER:
             stages = [s for s in stages if s in TRANSACTION]
         if stages and (front_end is not owner or stages != [stage]):
-            return f"{_NAMES[front_end]} can at {', '.join(stages)}"
+            return f"{SPEAKERS[front_end]} can at {', '.join(stages)}"
     return "use another verb"
-
-
-def _unreachable(rules: Sequence[Rule]) -> list[Complaint]:
-    """Find rules behind one of their stage that always matches and ends it."""
-    closed: dict[Stage, Rule] = {}
-    found = []
-    for rule in rules:
-        before = closed.get(rule.stage)
-        if before is not None:
-            found.append(
-                Complaint(
-                    rule.source,
-                    "name",
-                    f'never reached at {rule.stage}: rule "{before.name}" before it always applies',
-                    "move it up, or give the other a `when`",
-                )
-            )
-        always = rule.condition is None or (
-            isinstance(rule.condition, nodes.Literal) and rule.condition.value is True
-        )
-        if always and not rule.goes_on:
-            closed.setdefault(rule.stage, rule)
-    return found
-
-
-def _carrying(rules: Sequence[Rule], owners: Mapping[Stage, FrontEnd]) -> list[Complaint]:
-    """Warn of accept and score rules that a later stage of the other front end cannot repeat."""
-    found = []
-    for rule in rules:
-        if rule.match.mode is Mode.SHADOW or rule.stage not in TRANSACTION:
-            continue
-        if rule.match.verdict not in (Verdict.ACCEPT, Verdict.SCORE):
-            continue
-        for stage in TRANSACTION[TRANSACTION.index(rule.stage) + 1 :]:
-            later = owners.get(stage)
-            if later is None or can_repeat(rule, later):
-                continue
-            facts = ", ".join(sorted(missing_facts(rule, later)))
-            if facts:
-                found.append(
-                    Complaint(
-                        rule.source,
-                        "when",
-                        f"{rule.match.verdict} does not carry over to {stage}: "
-                        f"{_NAMES[later]} does not know {facts}",
-                        f"repeat the rule at {stage} with facts known there",
-                        error=False,
-                    )
-                )
-                break
-    return found
 
 
 def _policy(rules: tuple[Rule, ...], surroundings: Surroundings) -> Policy:
