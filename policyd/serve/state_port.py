@@ -6,7 +6,8 @@ Requests and answers are lines of JSON, the entries in them as in an export (sto
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
+from contextlib import aclosing
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -55,14 +56,15 @@ class StatePort(LocalListener):
         while line := await reader.readline():
             request = msgspec.convert(json.loads(line), _Request)
             try:
-                async for answer in self._answers(request):
-                    writer.write(_line(answer))
-                    await writer.drain()
+                async with aclosing(self._answers(request)) as answers:
+                    async for answer in answers:
+                        writer.write(_line(answer))
+                        await writer.drain()
             except StoreError as error:
                 writer.write(_line(_Answer(error=str(error) or "the store does not answer")))
                 await writer.drain()
 
-    async def _answers(self, request: _Request) -> AsyncIterator[_Answer]:
+    async def _answers(self, request: _Request) -> AsyncGenerator[_Answer, None]:
         if request.do != "entries":
             yield _Answer(value=await self._done(request))
             return

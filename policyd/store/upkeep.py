@@ -1,7 +1,6 @@
 """Expiry in steps so small that they hold up no mail."""
 
 import asyncio
-import contextlib
 from collections.abc import Callable
 from typing import Final, Protocol
 
@@ -60,8 +59,7 @@ class Upkeep:
         """End, in the middle of a step if need be: a step is done as a whole or not at all."""
         if self._task is not None:
             self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            await asyncio.wait((self._task,))
             self._task = None
 
     async def _run(self) -> None:
