@@ -1,6 +1,7 @@
 """How `policyd state` shows entries: as tables, and in JSON."""
 
 from collections.abc import Collection
+from typing import Final
 
 from policyd.checks.wording import duration_text
 from policyd.cli.kept import Where, now
@@ -8,6 +9,9 @@ from policyd.cli.tables import print_table
 from policyd.prove.standing import client_outlook, spending, triplet_outlook
 from policyd.store.model import Account, Client, Entry, Triplet
 from policyd.store.portable import plain
+
+_UNITS: Final = ((86_400_000, 3_600_000), (3_600_000, 60_000))
+"""Ages from the first of each pair on are whole numbers of the second; in milliseconds."""
 
 
 def described(entry: Entry, found: Where) -> dict[str, object]:
@@ -80,4 +84,8 @@ def _client(client: str) -> str:
 
 
 def _ago(then: int, at: int) -> str:
-    return f"{duration_text(at - then)} ago" if then <= at else ""
+    age = at - then
+    if age < 0:
+        return ""
+    unit = next((unit for longest, unit in _UNITS if age >= longest), 1000)
+    return f"{duration_text(age // unit * unit)} ago"
