@@ -19,9 +19,9 @@ from policyd.lists.remote.settings import RemoteList
 from policyd.lists.source import Kind
 from policyd.lists.written import written_out
 from policyd.rules.build import Surroundings, build
-from policyd.rules.expression import Scope
 from policyd.rules.literals import LiteralError
 from policyd.rules.policy import Policy
+from policyd.rules.scope import Scope
 from policyd.rules.source import Complaint
 from policyd.smtp.stage import FrontEnd, Stage
 

@@ -1,17 +1,14 @@
 """What is doubtful in rules that are each right in themselves: their order, and later stages."""
 
 from collections.abc import Mapping, Sequence
-from typing import Final
 
 from policyd.rules import nodes
 from policyd.rules.compile import can_repeat, missing_facts
 from policyd.rules.policy import Rule
+from policyd.rules.scope import SPEAKERS
 from policyd.rules.source import Complaint
 from policyd.smtp.decision import Mode, Verdict
 from policyd.smtp.stage import TRANSACTION, FrontEnd, Stage
-
-SPEAKERS: Final = {FrontEnd.POLICY: "policy delegation", FrontEnd.MILTER: "the milter"}
-"""The front ends as messages name them."""
 
 
 def unreachable(rules: Sequence[Rule]) -> list[Complaint]:

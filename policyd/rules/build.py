@@ -13,10 +13,9 @@ from policyd.checks.interface import SKIP, Check, Follow
 from policyd.facts.table import FACTS, FactType, where_known
 from policyd.protocol import postfix
 from policyd.rules import nodes
-from policyd.rules.across import SPEAKERS, not_carried, unreachable
+from policyd.rules.across import not_carried, unreachable
 from policyd.rules.compile import compile_question
 from policyd.rules.emit import Namespace
-from policyd.rules.expression import Scope
 from policyd.rules.expression import parse as parse_condition
 from policyd.rules.outcome import (
     WHOLE_MESSAGE,
@@ -28,6 +27,7 @@ from policyd.rules.outcome import (
 )
 from policyd.rules.outcome import parse as parse_outcome
 from policyd.rules.policy import AT_RCPT, Match, Policy, Question, Rule
+from policyd.rules.scope import SPEAKERS, Scope
 from policyd.rules.source import Complaint, RuleSource
 from policyd.smtp import pairing
 from policyd.smtp.catalogue import NAMED

@@ -6,26 +6,19 @@ checked. Nothing of the text is ever executed as Python.
 """
 
 import ast
-import difflib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from itertools import groupby
-from typing import Final, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Final
 
-from policyd.checks.interface import Check, Definition, Site
 from policyd.facts.table import FACTS, FactType, where_known
 from policyd.lists.remote.membership import Word
-from policyd.lists.remote.settings import RemoteList
 from policyd.rules import nodes
+from policyd.rules.calls import asked_together, parse_check
 from policyd.rules.grammar import Fault, FaultError, parse_text
 from policyd.rules.literals import LiteralError, clock_minutes, coerce
 from policyd.rules.remote import look_up
-from policyd.smtp.stage import FrontEnd, Stage
+from policyd.rules.scope import NUMBERS, SPEAKERS, Scope, a_type, nearest
 
-_NUMBERS: Final = frozenset({FactType.NUMBER, FactType.SIZE, FactType.DURATION})
-_ORDERED: Final = _NUMBERS | {FactType.TIME}
-KEYS: Final = _NUMBERS | {FactType.TEXT, FactType.MAIL, FactType.DOMAIN, FactType.ADDRESS}
-"""The types that a key of something the configuration defines may have."""
+_ORDERED: Final = NUMBERS | {FactType.TIME}
 _WORDS: Final[Mapping[type[ast.cmpop], str]] = {
     ast.Eq: "==",
     ast.NotEq: "!=",
@@ -75,43 +68,6 @@ FUNCTIONS: Final[Mapping[str, str]] = {
 }
 
 
-class NamedContainer(nodes.Container, Protocol):
-    """A list of the configuration as conditions see it: what it holds and of which kinds."""
-
-    @property
-    def kinds(self) -> frozenset[str]:
-        """Which of addresses, domains, networks, patterns the list has."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Scope:
-    """
-    What a condition may name: where it is asked, the lists, the checks.
-
-    `write_out(kind, entries)` makes a list of entries that a condition spells out (kind:
-    addresses, domains, networks or patterns); LiteralError says which entry is wrong. `facts` are
-    known here although the stage as such does not know them. `shadow`
-    and `settles` are what checks are told (checks.interface.Site). `remote` are the lists that a
-    check looks up.
-    """
-
-    stage: Stage
-    front_end: FrontEnd
-    lists: Mapping[str, NamedContainer]
-    checks: Mapping[str, Check]
-    write_out: Callable[[str, Sequence[str]], nodes.Container]
-    facts: frozenset[str] = frozenset()
-    shadow: bool = False
-    settles: bool = False
-    remote: Mapping[str, RemoteList] = field(default_factory=dict)
-
-    @property
-    def list_names(self) -> tuple[str, ...]:
-        """The names of all lists."""
-        return (*self.lists, *self.remote)
-
-
 def parse(text: str, scope: Scope) -> tuple[nodes.Node | None, tuple[Fault, ...]]:
     """Parse and check a condition: its tree, or all that is wrong with it."""
     try:
@@ -128,10 +84,11 @@ class _Parser:
 
     def __init__(self, line: str, scope: Scope) -> None:
         self._line = line
-        self._scope = scope
+        self.scope = scope
         self.faults: list[Fault] = []
 
-    def _text(self, tree: ast.AST) -> str:
+    def text(self, tree: ast.AST) -> str:
+        """Give the piece of the condition that a tree stands for."""
         return ast.get_source_segment(self._line, tree) or self._line
 
     def truth(self, tree: ast.expr) -> nodes.Node:
@@ -140,18 +97,18 @@ class _Parser:
             case ast.BoolOp():
                 word = "and" if isinstance(tree.op, ast.And) else "or"
                 parts = tuple(self._part(part) for part in tree.values)
-                parts = tuple(_asked_together(parts)) if word == "or" else parts
+                parts = tuple(asked_together(parts)) if word == "or" else parts
                 if len(parts) == 1:
                     return parts[0]
-                return nodes.Both(self._text(tree), FactType.TRUTH, word, parts)
+                return nodes.Both(self.text(tree), FactType.TRUTH, word, parts)
             case ast.UnaryOp(op=ast.Not()):
-                return nodes.Not(self._text(tree), FactType.TRUTH, self._part(tree.operand))
+                return nodes.Not(self.text(tree), FactType.TRUTH, self._part(tree.operand))
             case ast.Constant(value=bool()):
-                return nodes.Literal(self._text(tree), FactType.TRUTH, tree.value)
-        node = self._comparison(tree) if isinstance(tree, ast.Compare) else self._value(tree)
+                return nodes.Literal(self.text(tree), FactType.TRUTH, tree.value)
+        node = self._comparison(tree) if isinstance(tree, ast.Compare) else self.value(tree)
         if node.type is not FactType.TRUTH:
             raise FaultError(
-                f"{node.source} is {_a(node.type)}, not a truth value",
+                f"{node.source} is {a_type(node.type)}, not a truth value",
                 _truth_mend(node),
             )
         return node
@@ -163,7 +120,7 @@ class _Parser:
         except FaultError as error:
             if error.fault not in self.faults:
                 self.faults.append(error.fault)
-            return nodes.Literal(self._text(tree), FactType.TRUTH, False)
+            return nodes.Literal(self.text(tree), FactType.TRUTH, False)
 
     def _comparison(self, tree: ast.Compare) -> nodes.Node:
         operands = [tree.left, *tree.comparators]
@@ -175,10 +132,10 @@ class _Parser:
         )
         if len(parts) == 1:
             return parts[0]
-        return nodes.Both(self._text(tree), FactType.TRUTH, "and", parts)
+        return nodes.Both(self.text(tree), FactType.TRUTH, "and", parts)
 
     def _pair(self, left: ast.expr, word: str, right: ast.expr, tree: ast.Compare) -> nodes.Node:
-        source = self._text(tree) if len(tree.ops) == 1 else f"{self._text(left)} {word} ..."
+        source = self.text(tree) if len(tree.ops) == 1 else f"{self.text(left)} {word} ..."
         if not word:
             raise FaultError("`is`", "write == or !=")
         if word in ("in", "not in"):
@@ -186,7 +143,7 @@ class _Parser:
         return self._compare(left, word, right, source)
 
     def _compare(self, left: ast.expr, word: str, right: ast.expr, source: str) -> nodes.Node:
-        a, b = self._value(left), self._value(right)
+        a, b = self.value(left), self.value(right)
         if isinstance(a, nodes.Literal) and isinstance(b, nodes.Literal):
             raise FaultError(f"{source} compares two literals", "compare a fact with one")
         if isinstance(a, nodes.Literal):  # `'x' == sender` reads as `sender == 'x'`
@@ -201,11 +158,13 @@ class _Parser:
             clock = clock_minutes(str(b.value)) if a.type is FactType.TIME else None
             if clock is not None:
                 return nodes.ClockCompare(source, FactType.TRUTH, a, word, clock)
-            b = self._literal(b, a.type)
-        elif a.type is not b.type and not {a.type, b.type} <= _NUMBERS:
+            b = self.literal(b, a.type)
+        elif a.type is not b.type and not {a.type, b.type} <= NUMBERS:
             a, b = self._meet(a, b, source)
         if word not in ("==", "!=") and a.type not in _ORDERED:
-            raise FaultError(f"{source}: {_a(a.type)} has no order", "compare it with ==, != or in")
+            raise FaultError(
+                f"{source}: {a_type(a.type)} has no order", "compare it with ==, != or in"
+            )
         return nodes.Compare(source, FactType.TRUTH, a, word, b)
 
     def _meet(self, a: nodes.Node, b: nodes.Node, source: str) -> tuple[nodes.Node, nodes.Node]:
@@ -215,10 +174,16 @@ class _Parser:
                 cast = nodes.CastNode(text.source, other.type, text)
                 return (cast, b) if text is a else (a, cast)
         raise FaultError(
-            f"{source} compares {_a(a.type)} with {_a(b.type)}", "compare facts of one type"
+            f"{source} compares {a_type(a.type)} with {a_type(b.type)}", "compare facts of one type"
         )
 
-    def _literal(self, node: nodes.Literal, wanted: FactType) -> nodes.Literal:
+    def elsewhere(self, text: str) -> nodes.Node:
+        """Parse a value that the configuration spells out in another place."""
+        line, tree = parse_text(text)
+        return _Parser(line, self.scope).value(tree)
+
+    def literal(self, node: nodes.Literal, wanted: FactType) -> nodes.Literal:
+        """Read a literal by another type; FaultError if it has none such."""
         try:
             return nodes.Literal(node.source, wanted, coerce(node.value, wanted))
         except LiteralError as error:
@@ -227,43 +192,45 @@ class _Parser:
     def _membership(
         self, left: ast.expr, right: ast.expr, source: str, *, negated: bool
     ) -> nodes.Node:
-        item = self._value(left)
-        if isinstance(right, ast.Name) and right.id in self._scope.remote:
+        item = self.value(left)
+        if isinstance(right, ast.Name) and right.id in self.scope.remote:
             return self._remote(right.id, item, source, negated=negated)
         if isinstance(right, ast.Name) and right.id not in FACTS:
             container, method = self._named(right.id, item)
             return nodes.Member(source, FactType.TRUTH, item, container, method, negated)
         if isinstance(right, ast.List):
             return self._among(item, right, source, negated=negated)
-        where = self._value(right)
+        where = self.value(right)
         if item.type is FactType.ADDRESS and isinstance(where, nodes.Literal):
             container = self._write_out("networks", (str(where.value),))
             return nodes.Member(source, FactType.TRUTH, item, container, "holds_address", negated)
         if where.type is FactType.TEXT and item.type is FactType.TEXT:
             return nodes.Contains(source, FactType.TRUTH, item, where, negated)
         raise FaultError(
-            f"{source}: {_a(item.type)} is not looked for in {_a(where.type)}",
+            f"{source}: {a_type(item.type)} is not looked for in {a_type(where.type)}",
             "right of `in` stands a list: its name, or [ ] with the values",
         )
 
     def _remote(self, name: str, item: nodes.Node, source: str, *, negated: bool) -> nodes.Node:
         """Have the check for it look an item up."""
-        scope = self._scope
+        scope = self.scope
         asked = f"{item.source} in {name}" if negated else source
         call = look_up(item, scope.remote[name], Word.IN, asked, scope.checks)
         return nodes.Not(source, FactType.TRUTH, call) if negated else call
 
     def _named(self, name: str, item: nodes.Node) -> tuple[nodes.Container, str]:
-        container = self._scope.lists.get(name)
+        container = self.scope.lists.get(name)
         if container is None:
-            near = _nearest(name, self._scope.list_names)
+            near = nearest(name, self.scope.list_names)
             raise FaultError(f"there is no list {name}", near or f"add a table [lists.{name}]")
         if item.type not in _METHODS:
-            raise FaultError(f"{_a(item.type)} cannot be in a list", "compare it with == or <, >")
+            raise FaultError(
+                f"{a_type(item.type)} cannot be in a list", "compare it with == or <, >"
+            )
         method, kinds = _METHODS[item.type]
         if not container.kinds & kinds:
             raise FaultError(
-                f"{item.source} is {_a(item.type)}, and the list {name} has "
+                f"{item.source} is {a_type(item.type)}, and the list {name} has "
                 f"{' and '.join(sorted(container.kinds)) or 'nothing'}",
                 _list_mend(item, container.kinds, kinds),
             )
@@ -274,7 +241,7 @@ class _Parser:
     ) -> nodes.Node:
         values = []
         for element in right.elts:
-            value = self._value(element)
+            value = self.value(element)
             if not isinstance(value, nodes.Literal):
                 raise FaultError(f"{value.source} in a list", "a list holds literals only")
             values.append(value)
@@ -290,29 +257,31 @@ class _Parser:
             method = _METHODS[item.type][0]
             container = self._write_out(kind, texts)
             return nodes.Member(source, FactType.TRUTH, item, container, method, negated)
-        if item.type not in _NUMBERS | {FactType.TEXT}:
-            raise FaultError(f"{_a(item.type)} cannot be in a list", "compare it with == or <, >")
-        constants = frozenset(self._literal(value, item.type).value for value in values)
-        where = nodes.Literal(self._text(right), item.type, constants)
+        if item.type not in NUMBERS | {FactType.TEXT}:
+            raise FaultError(
+                f"{a_type(item.type)} cannot be in a list", "compare it with == or <, >"
+            )
+        constants = frozenset(self.literal(value, item.type).value for value in values)
+        where = nodes.Literal(self.text(right), item.type, constants)
         return nodes.Contains(source, FactType.TRUTH, item, where, negated)
 
     def _write_out(self, kind: str, entries: Sequence[str]) -> nodes.Container:
         try:
-            return self._scope.write_out(kind, entries)
+            return self.scope.write_out(kind, entries)
         except LiteralError as error:
             raise FaultError(str(error), error.mend) from error
 
-    def _value(self, tree: ast.expr) -> nodes.Node:
+    def value(self, tree: ast.expr) -> nodes.Node:
         """Parse any value: a literal, a fact, a call, arithmetic, or a truth in parentheses."""
         match tree:
             case ast.Constant(value=bool()):
-                return nodes.Literal(self._text(tree), FactType.TRUTH, tree.value)
+                return nodes.Literal(self.text(tree), FactType.TRUTH, tree.value)
             case ast.Constant(value=int() | float()):
-                return nodes.Literal(self._text(tree), FactType.NUMBER, tree.value)
+                return nodes.Literal(self.text(tree), FactType.NUMBER, tree.value)
             case ast.Constant(value=str()):
-                return nodes.Literal(self._text(tree), FactType.TEXT, tree.value)
+                return nodes.Literal(self.text(tree), FactType.TEXT, tree.value)
             case ast.Name():
-                return self._fact(tree.id)
+                return self.fact(tree.id)
             case ast.Call():
                 return self._call(tree)
             case ast.BinOp() | ast.UnaryOp(op=ast.USub() | ast.UAdd()):
@@ -322,16 +291,17 @@ class _Parser:
         what, mend = _FORBIDDEN.get(
             type(tree), (f"{type(tree).__name__.lower()}", "see the forms a condition may have")
         )
-        raise FaultError(f"{what} is not part of a condition: {self._text(tree)}", mend)
+        raise FaultError(f"{what} is not part of a condition: {self.text(tree)}", mend)
 
-    def _fact(self, name: str) -> nodes.Node:
+    def fact(self, name: str) -> nodes.Node:
+        """Parse the name of a fact that is known here."""
         fact = FACTS.get(name)
         if fact is None:
             raise FaultError(*self._unknown_name(name))
-        known = self._scope.stage in fact.known[self._scope.front_end]
-        if not known and name not in self._scope.facts:
+        known = self.scope.stage in fact.known[self.scope.front_end]
+        if not known and name not in self.scope.facts:
             raise FaultError(
-                f"{name} is not known at {self._scope.stage} to {_SPEAKER[self._scope.front_end]}",
+                f"{name} is not known at {self.scope.stage} to {SPEAKERS[self.scope.front_end]}",
                 f"it is known {where_known(fact)}",
             )
         return nodes.FactNode(name, fact.type, name)
@@ -339,21 +309,19 @@ class _Parser:
     def _unknown_name(self, name: str) -> tuple[str, str]:
         if name in ("true", "false"):
             return f"there is no fact {name}", f"write {name.capitalize()}"
-        if name in self._scope.list_names:
+        if name in self.scope.list_names:
             return f"{name} is a list", f"write `FACT in {name}`"
-        if name in FUNCTIONS or name in self._scope.checks:
+        if name in FUNCTIONS or name in self.scope.checks:
             return f"{name} is called", f"write {name}(...)"
         known = [
-            fact
-            for fact in FACTS.values()
-            if self._scope.stage in fact.known[self._scope.front_end]
+            fact for fact in FACTS.values() if self.scope.stage in fact.known[self.scope.front_end]
         ]
-        near = _nearest(name, [fact.name for fact in known]) or _nearest(name, FACTS)
+        near = nearest(name, [fact.name for fact in known]) or nearest(name, FACTS)
         return f"there is no fact {name}", near or "`policyd check` names the facts of each stage"
 
     def _call(self, tree: ast.Call) -> nodes.Node:
         if not isinstance(tree.func, ast.Name):
-            raise FaultError(f"a call of {self._text(tree.func)}", "call functions by their names")
+            raise FaultError(f"a call of {self.text(tree.func)}", "call functions by their names")
         name = tree.func.id
         if tree.keywords:
             raise FaultError(f"{name}() with a named argument", "give the value alone")
@@ -363,124 +331,48 @@ class _Parser:
             return self._header(tree)
         if name == "matches":
             return self._matches(tree)
-        check = self._scope.checks.get(name)
+        check = self.scope.checks.get(name)
         if check is None:
-            known = [*FUNCTIONS, *filter(str.isidentifier, self._scope.checks)]
-            near = _nearest(name, known)
+            known = [*FUNCTIONS, *filter(str.isidentifier, self.scope.checks)]
+            near = nearest(name, known)
             every = ", ".join(known)
             raise FaultError(f"there is no check {name}()", near or f"there are: {every}")
-        return self._check(tree, check)
-
-    def _check(self, tree: ast.Call, check: Check) -> nodes.Node:
-        stage = self._scope.stage
-        if check.stages is not None and stage not in check.stages:
-            where = ", ".join(each for each in Stage if each in check.stages)
-            raise FaultError(f"{check.name}() cannot be asked at {stage}", f"ask it at {where}")
-        if check.definitions is None:
-            arguments = self._arguments(tree, check)
-        else:
-            arguments = self._defined(tree, check, check.definitions)
-        needs = (*check.needs, *check.needs_at.get(stage, ()))
-        for name in needs:
-            self._fact(name)
-        site = Site(stage, self._scope.shadow, self._scope.settles) if check.sited else None
-        return nodes.CheckCall(
-            self._text(tree), check.result, check, arguments, needs, site, check.dependency
-        )
-
-    def _defined(
-        self, tree: ast.Call, check: Check, definitions: Mapping[str, Definition]
-    ) -> tuple[nodes.Node, ...]:
-        """Parse the names of what the configuration defines, and their keys."""
-        usage = f"write {check.name}('NAME'), in quotes"
-        if not tree.args:
-            raise FaultError(f"{check.name}() names nothing", usage)
-        found: dict[str, nodes.Node] = {}
-        for argument in tree.args:
-            if not (isinstance(argument, ast.Constant) and isinstance(argument.value, str)):
-                raise FaultError(f"{self._text(argument)} is no name in quotes", usage)
-            name = argument.value
-            definition = definitions.get(name)
-            if definition is None:
-                near = _nearest(name, definitions)
-                every = f"there are: {', '.join(definitions)}" if definitions else ""
-                what = f"{check.name}(): there is no {name!r}"
-                raise FaultError(what, near or every or "define it in the configuration")
-            objection = definition.objection(self._scope.stage)
-            if objection is not None:
-                raise FaultError(*objection)
-            key = tuple(self._key(text, definition) for text in definition.key)
-            found[name] = nodes.Defined(name, FactType.TEXT, definition.value, key)
-        return tuple(found.values())
-
-    def _key(self, text: str, definition: Definition) -> nodes.Node:
-        """Parse an expression that stands where the configuration defines something."""
-        try:
-            line, tree = parse_text(text)
-            parser = _Parser(line, self._scope)
-            return parser.key(tree)
-        except FaultError as error:
-            what = f"key of {definition.place}: {error.fault.what}"
-            raise FaultError(what, error.fault.mend) from error
-
-    def key(self, tree: ast.expr) -> nodes.Node:
-        """Parse what must be a value that can tell one sender, client or recipient from others."""
-        node = self._value(tree)
-        if node.type not in KEYS:
-            raise FaultError(f"{node.source} is {_a(node.type)}", "name a fact")
-        return node
-
-    def _arguments(self, tree: ast.Call, check: Check) -> tuple[nodes.Node, ...]:
-        if len(tree.args) != len(check.parameters):
-            raise FaultError(
-                f"{check.name}() takes {len(check.parameters)} arguments, not {len(tree.args)}",
-                f"{check.name}({', '.join(check.parameters)})",
-            )
-        arguments = []
-        for argument, wanted in zip(tree.args, check.parameters, strict=True):
-            value = self._value(argument)
-            if isinstance(value, nodes.Literal):
-                value = self._literal(value, wanted)
-            elif value.type is not wanted and not {value.type, wanted} <= _NUMBERS:
-                raise FaultError(
-                    f"{check.name}() takes {_a(wanted)}, and {value.source} is {_a(value.type)}",
-                    f"give it {_a(wanted)}",
-                )
-            arguments.append(value)
-        return tuple(arguments)
+        return parse_check(self, tree, check)
 
     def _several(self, tree: ast.Call, word: str) -> nodes.Node:
         usage = f"write {FUNCTIONS[word].partition(':')[0]}"
         if len(tree.args) != 2 or not isinstance(tree.args[1], ast.Name):
             raise FaultError(f"{word}() takes several values and the name of a list", usage)
-        items = self._value(tree.args[0])
+        items = self.value(tree.args[0])
         single = {FactType.MAILS: FactType.MAIL, FactType.TEXTS: FactType.TEXT}.get(items.type)
         if single is None:
             raise FaultError(f"{items.source} is one {items.type}", f"write {items.source} in ...")
         name = tree.args[1].id
-        if name in self._scope.remote:
-            source = self._text(tree)
-            return look_up(items, self._scope.remote[name], Word(word), source, self._scope.checks)
+        if name in self.scope.remote:
+            source = self.text(tree)
+            return look_up(items, self.scope.remote[name], Word(word), source, self.scope.checks)
         one = nodes.FactNode(items.source, single, items.source)
         container, method = self._named(name, one)
-        return nodes.Several(self._text(tree), FactType.TRUTH, word, items, container, method)
+        return nodes.Several(self.text(tree), FactType.TRUTH, word, items, container, method)
 
     def _header(self, tree: ast.Call) -> nodes.Node:
         match tree.args:
             case [ast.Constant(value=str() as name)] if name.strip(":") and ":" not in name:
-                self._fact("headers")
-                return nodes.Header(self._text(tree), FactType.TEXT, name)
+                self.fact("headers")
+                return nodes.Header(self.text(tree), FactType.TEXT, name)
         raise FaultError("header() takes one name", "write header('Subject')")
 
     def _matches(self, tree: ast.Call) -> nodes.Node:
         match tree.args:
             case [value, ast.Constant(value=str() as pattern)]:
-                item = self._value(value)
+                item = self.value(value)
                 if item.type not in _METHODS or item.type is FactType.ADDRESS:
-                    raise FaultError(f"{item.source} is {_a(item.type)}", "match texts and names")
+                    raise FaultError(
+                        f"{item.source} is {a_type(item.type)}", "match texts and names"
+                    )
                 container = self._write_out("patterns", (pattern,))
                 method = _METHODS[item.type][0]
-                source = self._text(tree)
+                source = self.text(tree)
                 return nodes.Member(source, FactType.TRUTH, item, container, method, negated=False)
         raise FaultError("matches() takes a value and a pattern", "write matches(helo_name, '^x')")
 
@@ -490,56 +382,23 @@ class _Parser:
         else:
             found = _ARITHMETIC.get(type(tree.op))
             if found is None:
-                raise FaultError(
-                    f"the operator in {self._text(tree)}", "there are + - * / // and %"
-                )
+                raise FaultError(f"the operator in {self.text(tree)}", "there are + - * / // and %")
             word, operands = found, [tree.left, tree.right]
-        values = [self._value(operand) for operand in operands]
-        typed = next((v.type for v in values if v.type in _NUMBERS - {FactType.NUMBER}), None)
+        values = [self.value(operand) for operand in operands]
+        typed = next((v.type for v in values if v.type in NUMBERS - {FactType.NUMBER}), None)
         for i, value in enumerate(values):
             if isinstance(value, nodes.Literal) and value.type is FactType.TEXT and typed:
-                values[i] = self._literal(value, typed)
-            elif value.type not in _NUMBERS:
+                values[i] = self.literal(value, typed)
+            elif value.type not in NUMBERS:
                 raise FaultError(
-                    f"arithmetic on {value.source}, {_a(value.type)}", "use numbers and sizes"
+                    f"arithmetic on {value.source}, {a_type(value.type)}", "use numbers and sizes"
                 )
         left = values[0] if len(values) > 1 else None
-        return nodes.Arithmetic(self._text(tree), typed or FactType.NUMBER, left, word, values[-1])
-
-
-def _asked_together(parts: Iterable[nodes.Node]) -> Iterator[nodes.Node]:
-    """Make one call of neighbours that name definitions of one check: asked at once or not."""
-    for check, group in groupby(parts, _check_of_definitions):
-        calls = list(group)
-        first = calls[0]
-        if check is None or len(calls) == 1 or not isinstance(first, nodes.CheckCall):
-            yield from calls
-            continue
-        arguments = {each.source: each for call in calls for each in nodes.children(call)}
-        source = " or ".join(call.source for call in calls)
-        yield replace(first, source=source, arguments=tuple(arguments.values()))
-
-
-def _check_of_definitions(node: nodes.Node) -> Check | None:
-    if isinstance(node, nodes.CheckCall) and node.check.definitions is not None:
-        return node.check
-    return None
-
-
-_SPEAKER: Final = {FrontEnd.POLICY: "policy delegation", FrontEnd.MILTER: "the milter"}
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, list(known), n=1)
-    return f"did you mean {near[0]}?" if near else ""
-
-
-def _a(type_: FactType) -> str:
-    return f"an {type_}" if type_ is FactType.ADDRESS else f"a {type_}"
+        return nodes.Arithmetic(self.text(tree), typed or FactType.NUMBER, left, word, values[-1])
 
 
 def _truth_mend(node: nodes.Node) -> str:
-    if node.type in _NUMBERS:
+    if node.type in NUMBERS:
         return f"write {node.source} > 0"
     if node.type is FactType.TEXT or node.type is FactType.MAIL:
         return f"write {node.source} != ''"

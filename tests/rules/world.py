@@ -10,8 +10,8 @@ from policyd.lists.named import NamedList
 from policyd.lists.source import Kind
 from policyd.lists.written import written_out
 from policyd.rules.build import Surroundings, build
-from policyd.rules.expression import Scope
 from policyd.rules.policy import Match, Policy
+from policyd.rules.scope import Scope
 from policyd.rules.source import Complaint, RuleSource
 from policyd.smtp.decision import Mode
 from policyd.smtp.stage import TRANSACTION, FrontEnd, Stage
