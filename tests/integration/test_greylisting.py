@@ -52,7 +52,9 @@ class Attempt(NamedTuple):
 
 WAITING: Final = {
     "plain": Attempt("192.0.2.1", "mail.plain-host.net"),
-    "lasting": Attempt("192.0.9.1", "mail.lasting-host.net"),
+    "restart": Attempt("192.0.9.1", "mail.restart-host.net"),
+    "reload": Attempt("192.0.10.1", "mail.reload-host.net"),
+    "kill_all_workers": Attempt("192.0.11.1", "mail.kill-host.net"),
     "provider": Attempt("192.0.3.1", "mail-a.provider-pool.net"),
     "network": Attempt("192.0.4.1"),
     "null sender": Attempt("192.0.5.1", "mail.notifier-host.net", sender=""),
@@ -254,12 +256,13 @@ def kill_all_workers(policyd: Remembering) -> None:
 def test_nothing_is_forgotten_over(
     postfix: PostfixInstance, policyd: Remembering, disturb: Callable[[Remembering], None]
 ) -> None:
-    attempt = WAITING["lasting"]._replace(sender=f"{disturb.__name__}@x.test")
-    assert make(postfix, WAITING["lasting"]).code == 250
+    known = WAITING[disturb.__name__]
+    attempt = known._replace(sender="new@x.test")
+    assert make(postfix, known).code == 250
     assert is_deferred(make(postfix, attempt))
     started = time.monotonic()
     disturb(policyd)
-    assert make(postfix, WAITING["lasting"]).code == 250
+    assert make(postfix, known).code == 250
     time.sleep(max(0.0, started + DELAY - time.monotonic()))
     before = outcomes(policyd)
     assert make(postfix, attempt).code == 250
