@@ -10,8 +10,8 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from sqlalchemy import URL, TextClause, bindparam, make_url, text
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from policyd.lists.remote.settings import SqlPlace, SqlQuestion
 from policyd.lists.remote.source import Question, SourceError
@@ -26,12 +26,19 @@ _SQLITE_REOPENED: Final = 1
 """Seconds after which a SQLite file is opened anew: it may have been replaced by another."""
 
 
+_LOCKED: Final = 0.8
+"""How much of a list's timeout SQLite may wait for a lock: a thread is best left to end alone."""
+
+
 class SqlSource:
     """A database and its pool of connections; nothing is opened before it is asked."""
 
     def __init__(self, place: SqlPlace) -> None:
         """Take a place whose URL has been checked (see config.remote)."""
         self._engine = _engine(place)
+        # Of SQLite's errors these are all of its file: locked, damaged, without the table. MySQL's
+        # can be of a key that the column's character set lacks.
+        self._down: tuple[type[Exception], ...] = (OperationalError,) if _is_file(place) else ()
         self._queries: dict[str, TextClause] = {}
 
     async def ask(self, question: Question, keys: Sequence[str]) -> bool:
@@ -59,7 +66,15 @@ class SqlSource:
         except (SQLAlchemyError, OSError) as error:
             raise SourceError(_first_line(error), down=True) from error
         try:
-            return await _found(connection, query, keys)
+            rows = await connection.execute(query, {"keys": list(keys)})
+            return any(row[0] not in (None, 0) for row in rows)
+        except DBAPIError as error:
+            if error.connection_invalidated:
+                raise _LostError(_first_line(error)) from error
+            down = isinstance(error, self._down)
+            raise SourceError(_first_line(error), down=down) from error
+        except SQLAlchemyError as error:
+            raise SourceError(_first_line(error), down=False) from error
         finally:
             await connection.close()
 
@@ -72,16 +87,8 @@ class _LostError(Exception):
     """The connection was lost, as it can be after a server's restart."""
 
 
-async def _found(connection: AsyncConnection, query: TextClause, keys: Sequence[str]) -> bool:
-    try:
-        rows = await connection.execute(query, {"keys": list(keys)})
-    except DBAPIError as error:
-        if error.connection_invalidated:
-            raise _LostError(_first_line(error)) from error
-        raise SourceError(_first_line(error), down=False) from error
-    except SQLAlchemyError as error:
-        raise SourceError(_first_line(error), down=False) from error
-    return any(row[0] not in (None, 0) for row in rows)
+def _is_file(place: SqlPlace) -> bool:
+    return place.url.startswith("sqlite:")
 
 
 def _first_line(error: Exception) -> str:
@@ -97,7 +104,7 @@ def _engine(place: SqlPlace) -> AsyncEngine:
         pool_size=_MOST_CONNECTIONS,
         max_overflow=0,
         pool_timeout=place.timeout,
-        pool_recycle=_SQLITE_REOPENED if place.url.startswith("sqlite:") else -1,
+        pool_recycle=_SQLITE_REOPENED if _is_file(place) else -1,
         hide_parameters=True,
         connect_args=_connect_args(place),
     )
@@ -115,9 +122,8 @@ def _url(place: SqlPlace) -> URL:
 
 
 def _connect_args(place: SqlPlace) -> dict[str, Any]:
-    scheme = place.url.partition(":")[0]
-    if scheme == "sqlite":
-        return {"timeout": place.timeout}
+    if _is_file(place):
+        return {"timeout": _LOCKED * place.timeout}
     if not place.tls:
         return {}
     return {"ssl": ssl.create_default_context(cafile=place.ca_file or None)}

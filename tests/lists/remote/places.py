@@ -1,8 +1,6 @@
 """Real places to look lists up in: each a running server, or a file, and a list of addresses."""
 
-import shutil
 import sqlite3
-import tempfile
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
@@ -84,17 +82,6 @@ SERVERS: Final[dict[str, Callable[[], AbstractContextManager[There]]]] = {
     "ldap": ldap,
 }
 """What can be killed and frozen."""
-
-
-@contextmanager
-def sqlite(entries: Sequence[str] = ENTRIES) -> Iterator[RemoteList]:
-    folder = Path(tempfile.mkdtemp(prefix="policyd-list-"))
-    try:
-        write_sqlite(folder / "mail #1%.sqlite", entries)
-        place = SqlPlace(f"sqlite:{folder}/mail #1%.sqlite", timeout=TIMEOUT)
-        yield RemoteList("boxes", place, SqlQuestion(QUERY), Holds.ADDRESSES)
-    finally:
-        shutil.rmtree(folder)
 
 
 def write_sqlite(path: Path, entries: Sequence[str]) -> None:
