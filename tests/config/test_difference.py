@@ -116,6 +116,43 @@ def test_a_list_is_what_its_keys_say(old: str, new: str, keys: list[str]) -> Non
     assert difference(before, after).lists_changed == expected
 
 
+HOURLY = '[limits.hourly]\nkey = "sasl_username"\nrate = "20 messages per 1h"\n'
+OVERRIDDEN = HOURLY + 'overrides_file = "overrides.txt"\n'
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "lines"),
+    [
+        ("", HOURLY, ['limit "hourly" added']),
+        (HOURLY, "", ['limit "hourly" removed']),
+        (HOURLY, HOURLY.replace("hourly", "other"),
+         ['limit "hourly" removed', 'limit "other" added']),
+        (HOURLY, "\n# a comment\n" + HOURLY.replace("1h", "60m"), []),
+        (HOURLY, HOURLY.replace("20", "30"), ['limit "hourly" changed: rate']),
+        (HOURLY, HOURLY.replace("messages", "recipients"), ['limit "hourly" changed: rate']),
+        (HOURLY, HOURLY.replace("sasl_username", "sender") + "burst = 5\n",
+         ['limit "hourly" changed: key, burst']),
+        (HOURLY, HOURLY.replace('"sasl_username"', '["sasl_username"]'), []),
+        (HOURLY, OVERRIDDEN, ['limit "hourly" changed: overrides_file']),
+    ],
+)  # fmt: skip
+def test_limits_that_come_go_or_change_are_named(old: str, new: str, lines: list[str]) -> None:
+    Path("overrides.txt").write_text("alice 50\n")
+    found = difference(outline(POLICY + old), outline(POLICY + new))
+    assert list(found.lines()) == lines
+
+
+def test_overrides_that_changed_are_a_difference() -> None:
+    Path("overrides.txt").write_text("alice 50\n")
+    before = outline(POLICY + OVERRIDDEN)
+    Path("overrides.txt").write_text("# the same\nALICE 50\n")
+    assert not difference(before, outline(POLICY + OVERRIDDEN))
+    Path("overrides.txt").write_text("alice 50 5\n")
+    after = outline(POLICY + OVERRIDDEN)
+    assert difference(before, after).limits_changed == (Change("hourly", ("overrides_file",)),)
+    assert before.hash != after.hash
+
+
 def test_entries_of_a_file_are_no_difference() -> None:
     text = f'{POLICY}[lists.boxes]\naddresses_file = "boxes.txt"\n'
     before = outline(text)
