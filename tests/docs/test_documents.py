@@ -32,6 +32,11 @@ def blocks(document: Path, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", document.read_text(), re.MULTILINE | re.DOTALL)
 
 
+(OVERRIDES,) = re.findall(
+    r"^```\n(# login .*?)^```",
+    (ROOT / "docs" / "language.md").read_text(),
+    re.MULTILINE | re.DOTALL,
+)
 EXAMPLES = [
     pytest.param(block, id=f"{document.name}-{number}")
     for document in DOCUMENTS
@@ -50,6 +55,8 @@ def test_the_tables_are_what_policyd_says_today(document: Path) -> None:
 def test_an_example_loads_without_a_warning(example: str, tmp_path: Path) -> None:
     for name in re.findall(r'_file = "(.*?)"', example):
         (tmp_path / name).write_text("alice@example.org\n")
+    for name in re.findall(r'overrides_file += "(.*?)"', example):
+        (tmp_path / name).write_text(OVERRIDES)
     missing = (f"{head}\n{keys}\n" for head, keys in SURROUNDINGS.items() if head not in example)
     file = tmp_path / "policyd.toml"
     file.write_text("\n".join(missing) + example)
