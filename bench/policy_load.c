@@ -3,7 +3,12 @@
  * each ask, wait for the answer and ask again, as Postfix's smtpd processes
  * do. One thread, epoll.
  *
- * policy_load [-c CONNECTIONS] [-t SECONDS] [-n REQUESTS] [-g GRACE] [-d TRIPLETS] ADDRESS
+ * policy_load [-c CONNECTIONS] [-t SECONDS] [-n REQUESTS] [-g GRACE] [-d TRIPLETS]
+ *             [-u] [-i NUMBER] [-r NUMBER] ADDRESS
+ *
+ * With -u all requests are of strangers: none has logged in or comes from the
+ * null sender. With -i each request is of a message of its own as well, with
+ * instances counted from NUMBER; with -r it has also a recipient of its own.
  *
  * After SECONDS (or REQUESTS) nothing more is asked; answers still owed may
  * take GRACE seconds more. A connection that is closed, or answers what no
@@ -37,6 +42,10 @@ struct load {
     struct course course;
     struct address address;
     size_t triplets;
+    bool strangers;
+    bool new_messages;
+    bool new_recipients;
+    uint32_t number;
     struct request *requests;
     struct connection *connections;
 };
@@ -72,11 +81,24 @@ static void send_rest(struct load *load, struct connection *connection)
         course_watch(&load->course, connection->fd, EPOLL_CTL_MOD, EPOLLIN, connection);
 }
 
+/* The next request; it is used again when all others have been. */
+static const struct request *next_request(struct load *load)
+{
+    struct request *request = &load->requests[load->course.begun % load->triplets];
+
+    if (load->new_messages)
+        renumber_message(request, load->number);
+    if (load->new_recipients)
+        renumber_recipient(request, load->number);
+    load->number++;
+    return request;
+}
+
 static void ask(struct load *load, struct connection *connection)
 {
     if (!course_may_begin(&load->course))
         return;
-    connection->request = &load->requests[load->course.begun % load->triplets];
+    connection->request = next_request(load);
     connection->sent = 0;
     connection->have = 0;
     connection->waiting = true;
@@ -190,6 +212,13 @@ static void report(const struct load *load, double seconds)
     json_close();
 }
 
+static void count_from(struct load *load, int option, double number)
+{
+    load->strangers = load->new_messages = true;
+    load->new_recipients = option == 'r';
+    load->number = (uint32_t)number;
+}
+
 static void read_options(struct load *load, int argc, char **argv)
 {
     int option;
@@ -198,14 +227,19 @@ static void read_options(struct load *load, int argc, char **argv)
     load->course.seconds = 2;
     load->course.grace = 1;
     load->triplets = 2000;
-    while ((option = getopt(argc, argv, COURSE_OPTIONS "d:")) != -1) {
+    while ((option = getopt(argc, argv, COURSE_OPTIONS "d:i:r:u")) != -1) {
         if (option == 'd')
             load->triplets = (size_t)argument_number("-d", optarg, 1, 200000);
+        else if (option == 'u')
+            load->strangers = true;
+        else if (option == 'i' || option == 'r')
+            count_from(load, option, argument_number(option == 'i' ? "-i" : "-r", optarg, 0, 4e9));
         else
             course_option(&load->course, option, optarg);
     }
     if (optind != argc - 1) {
-        fprintf(stderr, "usage: policy_load " COURSE_USAGE " [-d TRIPLETS] ADDRESS\n");
+        fprintf(stderr, "usage: policy_load " COURSE_USAGE
+                        " [-d TRIPLETS] [-u] [-i NUMBER] [-r NUMBER] ADDRESS\n");
         exit(2);
     }
     load->address = address_of(argv[optind]);
@@ -216,7 +250,7 @@ int main(int argc, char **argv)
     static struct load load;
 
     read_options(&load, argc, argv);
-    load.requests = make_requests(load.triplets);
+    load.requests = make_requests(load.triplets, load.strangers);
     load.connections = calloc(load.course.at_once, sizeof(*load.connections));
     load.course.poller = epoll_create1(0);
     if (load.connections == NULL || load.course.poller < 0) {

@@ -39,16 +39,28 @@ static struct client client_of(unsigned i)
     return client;
 }
 
-static size_t print_request(char *text, unsigned i)
+static bool has_login(unsigned i)
+{
+    return i % 12 == 5;
+}
+
+static bool has_sender(unsigned i)
+{
+    return i % 29 != 28;
+}
+
+static size_t print_request(char *text, unsigned i, bool strangers)
 {
     struct client client = client_of(i);
-    int login = i % 12 == 5;
-    int encrypted = login || i % 4 != 0;
+    bool login = has_login(i);
+    bool encrypted = login || i % 4 != 0;
     char sender[FIELD_SIZE] = "";
     char username[FIELD_SIZE] = "";
     char queue_id[FIELD_SIZE] = "";
+    char person[FIELD_SIZE];
 
-    if (i % 29 != 28)
+    snprintf(person, FIELD_SIZE, strangers ? "person%08x" : "person%u", i / 3);
+    if (has_sender(i))
         snprintf(sender, FIELD_SIZE, "user%u@sender%u.example", i, i % 211);
     if (login)
         snprintf(username, FIELD_SIZE, "user%u", i % 300);
@@ -59,28 +71,47 @@ static size_t print_request(char *text, unsigned i)
         "request=smtpd_access_policy\nprotocol_state=RCPT\nprotocol_name=ESMTP\n"
         "client_address=%s\nclient_name=%s\nclient_port=%u\nreverse_client_name=%s\n"
         "server_address=192.0.2.25\nserver_port=%u\nhelo_name=%s\n"
-        "sender=%s\nrecipient=person%u@%s\nrecipient_count=0\n"
+        "sender=%s\nrecipient=%s@%s\nrecipient_count=0\n"
         "queue_id=%s\ninstance=%x.%x.%x.%x\nsize=%u\netrn_domain=\nstress=\n"
         "sasl_method=%s\nsasl_username=%s\nsasl_sender=\n"
         "ccert_subject=\nccert_issuer=\nccert_fingerprint=\nccert_pubkey_fingerprint=\n"
         "encryption_protocol=%s\nencryption_cipher=%s\nencryption_keysize=%u\n"
         "policy_context=\n\n",
         client.address, client.name, 1024 + i % 60000, client.name, login ? 587u : 25u,
-        client.helo, sender, i / 3, RECIPIENT_DOMAINS[i % 3], queue_id, 4000 + i % 97,
+        client.helo, sender, person, RECIPIENT_DOMAINS[i % 3], queue_id, 4000 + i % 97,
         0x6741a000 + i / 50, i * 17 % 1000000, i % 7, 1200 + i * 7919u % 200000,
         login ? "PLAIN" : "", username, encrypted ? "TLSv1.3" : "",
         encrypted ? "TLS_AES_256_GCM_SHA384" : "", encrypted ? 256u : 0u);
 }
 
-struct request *make_requests(size_t count)
+/* Where the value of an attribute stands. */
+static size_t place_of(const char *text, const char *attribute)
+{
+    return (size_t)(strstr(text, attribute) - text) + strlen(attribute);
+}
+
+static bool fill_request(struct request *request, unsigned i, bool strangers)
+{
+    char text[REQUEST_SIZE];
+    size_t instance;
+
+    request->length = print_request(text, i, strangers);
+    instance = place_of(text, "\ninstance=");
+    request->instance = instance + strcspn(text + instance, ".") + 1;
+    request->recipient = place_of(text, "\nrecipient=person");
+    request->text = strdup(text);
+    return request->text != NULL;
+}
+
+struct request *make_requests(size_t count, bool strangers)
 {
     struct request *requests = calloc(count, sizeof(*requests));
-    char text[REQUEST_SIZE];
+    unsigned i = 0;
 
-    for (size_t i = 0; requests != NULL && i < count; i++) {
-        requests[i].length = print_request(text, (unsigned)i);
-        requests[i].text = strdup(text);
-        if (requests[i].text == NULL)
+    for (size_t made = 0; requests != NULL && made < count; i++) {
+        if (strangers && (has_login(i) || !has_sender(i)))
+            continue;
+        if (!fill_request(&requests[made++], i, strangers))
             requests = NULL;
     }
     if (requests == NULL) {
@@ -88,4 +119,22 @@ struct request *make_requests(size_t count)
         exit(1);
     }
     return requests;
+}
+
+static void renumber(char *place, uint32_t number)
+{
+    char digits[9];
+
+    snprintf(digits, sizeof(digits), "%08x", number);
+    memcpy(place, digits, 8);
+}
+
+void renumber_message(struct request *request, uint32_t number)
+{
+    renumber(request->text + request->instance, number);
+}
+
+void renumber_recipient(struct request *request, uint32_t number)
+{
+    renumber(request->text + request->recipient, number);
 }

@@ -15,14 +15,23 @@
 #ifndef BENCH_REQUESTS_H
 #define BENCH_REQUESTS_H
 
+#include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 struct request {
     char *text;
     size_t length;
+    size_t instance;  /* where a number of eight hexadecimal digits stands in the text, */
+    size_t recipient; /* and in the recipients that strangers have */
 };
 
-/* `count` requests, each with a triplet (client, sender, recipient) and an instance of its own. */
-struct request *make_requests(size_t count);
+/* `count` requests, each with a triplet (client, sender, recipient) and an instance of its own;
+ * `strangers`: none of those who have logged in, or of the null sender. */
+struct request *make_requests(size_t count, bool strangers);
+
+/* Make it a request of another message, or for another recipient: `number` is in its name. */
+void renumber_message(struct request *request, uint32_t number);
+void renumber_recipient(struct request *request, uint32_t number);
 
 #endif

@@ -212,6 +212,49 @@ def test_the_requests_are_postfix_3_7s_at_rcpt(programs: dict[str, Path], serve:
     assert any(":" in r["client_address"] for r in requests)
 
 
+def asked(programs: dict[str, Path], serve: Serve, *options: str) -> list[dict[str, str]]:
+    """Run a load of 900 requests on one connection and return them."""
+    read: list[dict[str, str]] = []
+
+    def converse(connection: socket.socket) -> None:
+        for request in requests_of(connection):
+            lines = request.decode().split("\n")
+            read.append(dict(line.split("=", 1) for line in lines))
+            connection.sendall(b"action=DUNNO\n\n")
+
+    run(programs, serve(converse), "-n", "900", "-d", "300", *options)
+    assert len(read) == 900
+    return read
+
+
+def test_strangers_have_not_logged_in_and_have_a_sender(
+    programs: dict[str, Path], serve: Serve
+) -> None:
+    requests = asked(programs, serve, "-u")
+
+    assert {bool(r["sender"]) for r in requests} == {True}
+    assert {r["sasl_username"] + r["sasl_method"] for r in requests} == {""}
+    assert len({r["instance"] for r in requests}) == 300
+    assert len({(r["client_address"], r["sender"], r["recipient"]) for r in requests}) == 300
+
+
+def test_triplets_may_come_again_in_other_messages(programs: dict[str, Path], serve: Serve) -> None:
+    requests = asked(programs, serve, "-i", "4096")
+
+    assert [r["instance"].split(".")[1] for r in requests[:2]] == ["00001000", "00001001"]
+    assert len({r["instance"] for r in requests}) == 900
+    assert len({(r["client_address"], r["sender"], r["recipient"]) for r in requests}) == 300
+
+
+def test_each_request_may_be_of_a_new_triplet(programs: dict[str, Path], serve: Serve) -> None:
+    requests = asked(programs, serve, "-r", "65536")
+
+    assert requests[1]["recipient"].startswith("person00010001@")
+    assert len({r["instance"] for r in requests}) == 900
+    assert len({r["recipient"] for r in requests}) == 900
+    assert len({r["sender"] for r in requests}) == 300
+
+
 @pytest.mark.parametrize("name", NULL_SERVERS)
 def test_a_null_responder_finds_requests_however_they_are_cut(
     null_policy: Callable[[str], str], name: str
