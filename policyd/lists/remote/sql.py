@@ -4,6 +4,7 @@ Lists in SQL databases, through SQLAlchemy's asyncio API: PostgreSQL, MySQL and 
 The keys go to the server as bind parameters and are never part of the query's text.
 """
 
+import asyncio
 import ssl
 from collections.abc import Sequence
 from typing import Any, Final
@@ -11,7 +12,7 @@ from urllib.parse import quote
 
 from sqlalchemy import URL, TextClause, bindparam, make_url, text
 from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from policyd.lists.remote.settings import SqlPlace, SqlQuestion
 from policyd.lists.remote.source import Question, SourceError
@@ -26,8 +27,8 @@ _SQLITE_REOPENED: Final = 1
 """Seconds after which a SQLite file is opened anew: it may have been replaced by another."""
 
 
-_LOCKED: Final = 0.8
-"""How much of a list's timeout SQLite may wait for a lock: a thread is best left to end alone."""
+_PATIENCE: Final = 0.8
+"""How much of a list's timeout SQLite may take: cancelled, it would go on in its thread."""
 
 
 class SqlSource:
@@ -39,6 +40,7 @@ class SqlSource:
         # Of SQLite's errors these are all of its file: locked, damaged, without the table. MySQL's
         # can be of a key that the column's character set lacks.
         self._down: tuple[type[Exception], ...] = (OperationalError,) if _is_file(place) else ()
+        self._patience = _PATIENCE * place.timeout if _is_file(place) else 0.0
         self._queries: dict[str, TextClause] = {}
 
     async def ask(self, question: Question, keys: Sequence[str]) -> bool:
@@ -65,7 +67,10 @@ class SqlSource:
             connection = await self._engine.connect()
         except (SQLAlchemyError, OSError) as error:
             raise SourceError(_first_line(error), down=True) from error
+        end: asyncio.TimerHandle | None = None
         try:
+            if self._patience:
+                end = await _interrupted_after(self._patience, connection)
             rows = await connection.execute(query, {"keys": list(keys)})
             return any(row[0] not in (None, 0) for row in rows)
         except DBAPIError as error:
@@ -76,6 +81,8 @@ class SqlSource:
         except SQLAlchemyError as error:
             raise SourceError(_first_line(error), down=False) from error
         finally:
+            if end is not None:
+                end.cancel()
             await connection.close()
 
     async def close(self) -> None:
@@ -89,6 +96,13 @@ class _LostError(Exception):
 
 def _is_file(place: SqlPlace) -> bool:
     return place.url.startswith("sqlite:")
+
+
+async def _interrupted_after(seconds: float, connection: AsyncConnection) -> asyncio.TimerHandle:
+    """Have SQLite end what it is at after a while (sqlite3_interrupt(), sqlite.org/c3ref)."""
+    loop = asyncio.get_running_loop()
+    driver: Any = (await connection.get_raw_connection()).driver_connection
+    return loop.call_later(seconds, lambda: loop.create_task(driver.interrupt()))
 
 
 def _first_line(error: Exception) -> str:
@@ -123,7 +137,7 @@ def _url(place: SqlPlace) -> URL:
 
 def _connect_args(place: SqlPlace) -> dict[str, Any]:
     if _is_file(place):
-        return {"timeout": _LOCKED * place.timeout}
+        return {"timeout": _PATIENCE * place.timeout}
     if not place.tls:
         return {}
     return {"ssl": ssl.create_default_context(cafile=place.ca_file or None)}

@@ -89,6 +89,14 @@ def test_a_file_that_is_locked_is_waited_for_within_the_timeout(path: Path) -> N
         assert time.monotonic() - started < 1
 
 
+def test_a_query_that_takes_too_long_is_ended_and_does_not_go_on(path: Path) -> None:
+    endless = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT 1 FROM n"
+    before = time.process_time()
+    with pytest.raises(SourceError, match="interrupted"):
+        asyncio.run(ask(boxes(path, f"{endless} WHERE x IN :keys"), "a"))
+    assert time.process_time() - before < 2
+
+
 def test_a_file_that_takes_the_place_of_another_is_read_within_two_seconds(path: Path) -> None:
     async def watch() -> None:
         lookups = Lookups(time.monotonic)
