@@ -7,6 +7,7 @@ from typing import Final
 
 from policyd.store.interface import Store
 from policyd.store.memory import MemoryStore
+from policyd.store.sqlite import SqliteStore
 from tests.store.redis_running import on_redis
 
 Fresh = Callable[[], Store]
@@ -20,8 +21,23 @@ async def memory(_directory: Path) -> AsyncIterator[Fresh]:
     yield lambda: store
 
 
+@asynccontextmanager
+async def sqlite(directory: Path) -> AsyncIterator[Fresh]:
+    """State in a file; each object has it open by itself."""
+    opened: list[SqliteStore] = []
+
+    def fresh() -> Store:
+        opened.append(SqliteStore(directory / "state.sqlite"))
+        return opened[-1]
+
+    yield fresh
+    for store in opened:
+        await store.close()
+
+
 STORES: Final[dict[str, Callable[[Path], AbstractAsyncContextManager[Fresh]]]] = {
     "memory": memory,
+    "sqlite": sqlite,
     "redis": on_redis("redis"),
     "sentinel": on_redis("sentinel"),
     "cluster": on_redis("cluster"),
