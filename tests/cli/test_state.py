@@ -433,9 +433,8 @@ def test_state_in_memory_of_nobody_has_status_69(tmp_path: Path) -> None:
 
 
 def test_a_store_that_cannot_be_reached_has_status_69(tmp_path: Path) -> None:
-    down = Place(tmp_path, f"redis://127.0.0.1:{free_port()}")
-    nowhere = Place(tmp_path, f"sqlite:{tmp_path}/none/state.sqlite")
-    for place in (down, nowhere):
+    for url in (f"redis://127.0.0.1:{free_port()}", f"sqlite:{tmp_path}/none/state.sqlite"):
+        place = Place(tmp_path, url)
         for arguments in (["stats"], ["allow", "example.net"], ["purge", "--all", "--yes"]):
             result = place.run(*arguments)
             assert (result.exit_code, result.stdout) == (69, "")

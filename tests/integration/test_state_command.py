@@ -1,4 +1,4 @@
-"""State in the memory of a worker that serves: `policyd state` looks at it and changes it."""
+"""`policyd state` on a policyd that serves: on the memory of its worker, and on a file."""
 
 import json
 import threading
@@ -87,7 +87,15 @@ def test_an_export_outlives_the_process(policyd: Changing) -> None:
         assert json.loads(state(policyd, "stats", "--json"))["triplets"] == 2
 
 
-def test_nobody_waits_for_an_import_or_an_export(policyd: Changing) -> None:
+@pytest.mark.parametrize("url", ["memory:", "sqlite:{}/state.sqlite"])
+def test_nobody_waits_for_an_import_or_an_export(tmp_path: Path, url: str) -> None:
+    policy = POLICY.replace("memory:", url.format(tmp_path))
+    with Changing(tmp_path, policy, workers=1) as policyd:
+        until(lambda: state(policyd, "stats") != "")
+        _moves(policyd)
+
+
+def _moves(policyd: Changing) -> None:
     now = round(time.time() * 1000)
     many = header(now) + "".join(
         line(Triplet("192.0.2.0/24", f"{n}@example.net", "me", now, now, False, now + 600_000))
