@@ -11,6 +11,7 @@ from pathlib import Path
 
 from policyd.checks.builtin import STORE, Live, serving
 from policyd.checks.interface import Check, installed
+from policyd.checks.provider import registered_domain
 from policyd.checks.settling import Settlement
 from policyd.lists.remote.lookups import Lookups
 from policyd.rules.policy import Policy
@@ -59,6 +60,7 @@ class State:
         self._service = service
         if STORE in policy.dependencies and not self._serving:
             self._serving = True
+            registered_domain("example.org")  # reads the public suffix list, for which mail waits
             self.store.start()
             service.settling.settles = Settlement(self.store, time.time)
             if self._upkeep is not None:
