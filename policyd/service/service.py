@@ -34,6 +34,8 @@ from policyd.smtp.stage import FrontEnd, RestrictionList, Stage
 
 _T = TypeVar("_T")
 _REFUSALS: Final = frozenset({Verdict.DEFER, Verdict.REJECT})
+_ENDING: Final = frozenset({Stage.DATA, Stage.END_OF_DATA})
+"""Where a message ends: at DATA if it is refused, for clients then go away or begin another."""
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -144,7 +146,7 @@ class Service:
         """Decide a request; where checks are remote a coroutine, which waits at its first yield."""
         question = self.policy.asked(asked.stage, alone=asked.alone)
         ends = None
-        if asked.stage is Stage.END_OF_DATA:
+        if asked.stage in _ENDING:
             ends = self.settling.ends(self.policy, FrontEnd.POLICY)
         if question is None:
             declined = self.decline(asked.stage, request.attributes)
@@ -339,9 +341,11 @@ class Service:
         return answer if ends is None else await self._settle(answer, ends)
 
     async def _settle(self, answer: Answer, ends: Ends) -> Answer:
-        """End the message that an answer is about."""
-        await hand_over()
+        """End the message that an answer is about, unless it goes on."""
         accepted = answer.decision.verdict not in _REFUSALS
+        if accepted and Stage.DATA in answer.stages:
+            return answer
+        await hand_over()
         await self.settling.settle(answer.attributes, ends, accepted=accepted)
         return answer
 

@@ -104,6 +104,19 @@ def test_the_end_of_a_message_is_settled_by_its_instance() -> None:
     assert till.ended == [("a", by_instance, True), ("b", by_instance, False)]
 
 
+def test_a_message_that_is_refused_at_data_ends_there() -> None:
+    till = Till()
+    rules = (
+        rule("limit", RCPT, "450 4.7.1 x", "take()"),
+        rule("many", Stage.DATA, "550 5.5.3 Too many", "recipient_count > 10"),
+    )
+    asked = world(till, compiled(*rules, checks=till.checks(), owners=ALL_POLICY))
+    asked.ask(Stage.DATA, instance="a", recipient_count="5")
+    assert till.ended == []
+    asked.ask(Stage.DATA, instance="b", recipient_count="50")
+    assert till.ended == [("b", Ends(by_instance=True, by_connection=False), False)]
+
+
 def test_a_policy_request_that_the_milter_decides_is_settled_for_the_accounting() -> None:
     till = Till()
     policy = compiled(rule("limit", RCPT, "450 4.7.1 x", "take()"), checks=till.checks())
