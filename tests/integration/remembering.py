@@ -101,17 +101,26 @@ def arriving(
     name: str = "[UNAVAILABLE]",
     *,
     login: str = "",
+    destination: str = "",
 ) -> Iterator[SmtpDialogue]:
-    """Open a session as the client of that address and confirmed name, perhaps logged in."""
-    shown = f"IPV6:{address}" if ":" in address else address
-    attributes = f"ADDR={shown} NAME={name} REVERSE_NAME={name}"
+    """
+    Open a session as the client of that address and confirmed name, perhaps logged in.
+
+    `destination` is the address that it has come to, if not that of the service.
+    """
+    told = {"ADDR": address, "NAME": name, "REVERSE_NAME": name}
+    told |= {"LOGIN": login, "DESTADDR": destination}
     with SmtpDialogue(postfix.ports[service], timeout=PATIENCE) as client:
         assert client.banner().code == 220
         client.ehlo()
-        told = client.command(f"XCLIENT {attributes}", f" LOGIN={login}" if login else "")
-        assert told.code == 220, client.show()
+        attributes = (f" {key}={_written(value)}" for key, value in told.items() if value)
+        assert client.command("XCLIENT", *attributes).code == 220, client.show()
         assert client.ehlo("client.test").code == 250
         yield client
+
+
+def _written(value: str) -> str:
+    return f"IPV6:{value}" if ":" in value else value
 
 
 def send(

@@ -47,6 +47,7 @@ RULES: Final = (
     + rule("try-out", SAYS, f"{of('s')} and exceeds('messages')")
     + 'mode = "shadow"\n'
     + rule("enforced", SAYS, f"{of('s')} and exceeds('messages')")
+    + rule("many", "550 5.5.3 Too many", "recipient_count > 4", stage="data")
     + rule("client", SAYS, "service == 'grey' and exceeds('clients')")
     + rule("grey", "greylisted", "service == 'grey' and greylisted()")
 )
@@ -108,9 +109,9 @@ def postfix(
     return postfix_factory(
         services={
             "policy": lists(policy, "mx", "data", "end_of_data"),
-            "grey": lists(policy, "grey", "end_of_data"),
-            "both": {**lists(both, "mx"), **filtered},
-            "both-asked": {**lists(both, "mx", "end_of_data"), **filtered},
+            "grey": lists(policy, "grey", "data", "end_of_data"),
+            "both": {**lists(both, "mx", "data"), **filtered},
+            "both-asked": {**lists(both, "mx", "data", "end_of_data"), **filtered},
             "milter": {"smtpd_milters": milter.filters, "smtpd_recipient_restrictions": late},
             "unsettled": lists(unsettled, "mx", "end_of_data"),
         },
@@ -224,7 +225,7 @@ def test_a_message_that_two_lists_ask_about_is_charged_once(log_in: LogIn) -> No
 def test_a_recipient_named_twice_is_charged_once(log_in: LogIn, service: str) -> None:
     login = log_in(service, "r")
     with login.session() as client:
-        assert send(client, "a@x.test", *["a@policyd.test"] * 6).code == 250
+        assert send(client, "a@x.test", *["a@policyd.test"] * 4).code == 250
     assert login.spent("recipients") == 1
 
 
@@ -240,6 +241,22 @@ def test_a_message_refused_at_its_end_does_not_count(log_in: LogIn, service: str
     for _ in range(3):
         assert login.send().code == 250
     assert is_over(login.send(message=BIG))
+
+
+@everywhere
+def test_a_message_refused_at_data_does_not_count(log_in: LogIn, service: str) -> None:
+    login = log_in(service, "m")
+    for _ in range(4):
+        with login.session() as client:
+            assert client.mail("a@x.test").code == 250
+            for name in "abcde":
+                assert client.rcpt(f"{name}@policyd.test").code == 250
+            assert client.data().pair == "550 5.5.3"
+            client.quit()
+        until(lambda: login.spent("messages") == 0, seconds=5)
+    for _ in range(3):
+        assert login.send().code == 250
+    assert login.spent("messages") == 3
 
 
 @everywhere
@@ -288,14 +305,15 @@ def test_two_limits_are_charged_together_or_not_at_all(log_in: LogIn, service: s
     assert (login.spent("messages"), login.spent("recipients")) == (1, 4)
 
 
-def test_what_another_rule_defers_in_the_same_request_costs_nothing(
-    postfix: PostfixInstance, policyds: dict[str, Remembering]
+@pytest.mark.parametrize(("sender", "address"), [("a@x.test", "192.0.2.8"), ("", "192.0.3.8")])
+def test_what_greylisting_defers_costs_nothing(
+    postfix: PostfixInstance, policyds: dict[str, Remembering], sender: str, address: str
 ) -> None:
-    address = "198.51.100.8"
+    """The null sender is deferred at DATA, after its recipients have been charged."""
     for _ in range(4):
         with arriving(postfix, "grey", address) as client:
-            assert send(client, "a@x.test", "b@policyd.test").pair == "450 4.2.0"
-    assert spent(policyds["policy"], "clients", address) == 0
+            assert send(client, sender, "b@policyd.test").pair == "450 4.2.0"
+        assert spent(policyds["policy"], "clients", address) == 0
 
 
 @everywhere
@@ -318,8 +336,24 @@ def test_a_limit_in_shadow_refuses_nobody_and_counts_for_itself(
 
 
 @with_milter
-@pytest.mark.parametrize("word", ["RSET", "EHLO client.test", "QUIT", ""])
-def test_what_the_milter_sees_abandoned_is_given_back_at_once(
+@pytest.mark.parametrize("word", ["RSET", "EHLO client.test"])
+def test_what_is_abandoned_is_given_back_before_the_next_message(
+    log_in: LogIn, service: str, word: str
+) -> None:
+    """Postfix tells the milter of the end together with what comes next (milter8_abort)."""
+    login = log_in(service, "m")
+    with login.session() as client:
+        client.mail("a@x.test")
+        assert client.rcpt("b@policyd.test").code == 250
+        assert login.spent("messages") == 1
+        client.command(word)
+        assert client.mail("a@x.test").code == 250
+        assert login.spent("messages") == 0
+
+
+@with_milter
+@pytest.mark.parametrize("word", ["QUIT", "DATA", ""])
+def test_what_is_abandoned_with_its_session_is_given_back(
     log_in: LogIn, service: str, word: str
 ) -> None:
     login = log_in(service, "m")
@@ -330,6 +364,23 @@ def test_what_the_milter_sees_abandoned_is_given_back_at_once(
         if word:
             client.command(word)
     until(lambda: login.spent("messages") == 0, seconds=5)
+
+
+@with_milter
+def test_who_comes_by_ipv6_is_the_same_client_to_both_front_ends(
+    postfix: PostfixInstance, policyds: dict[str, Remembering], service: str
+) -> None:
+    policyd = policyds[service.partition("-")[0]]
+    name = f"m-ipv6-{service}"
+    for address in ("2001:DB8:0:0::7", "::ffff:192.0.2.7"):
+        where = {"address": address, "destination": "2001:db8::0:25", "login": name}
+        with arriving(postfix, service, **where) as client:
+            client.mail("a@x.test")
+            assert client.rcpt("b@policyd.test").code == 250
+            assert spent(policyd, "messages", name) == 1
+            client.rset()
+            client.mail("a@x.test")
+            assert spent(policyd, "messages", name) == 0
 
 
 def test_policy_delegation_alone_does_not_see_what_is_abandoned(log_in: LogIn) -> None:
