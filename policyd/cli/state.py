@@ -60,7 +60,15 @@ class _Duration(click.ParamType[int]):
 
 
 @click.group()
-def state() -> None:
+@click.option(
+    "-c",
+    "--config",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="The configuration to read; it may stand behind the command, too.",
+)
+@click.pass_context
+def state(ctx: click.Context, config: Path | None) -> None:
     """
     Look at greylist and limit state, change it, and move it, while policyd serves.
 
@@ -68,6 +76,8 @@ def state() -> None:
     FILE is. Exit status: 0 fine, 1 nothing found or not read, 2 usage, 69 the store cannot be
     reached, 78 configuration.
     """
+    if config is not None:
+        ctx.default_map = {name: {"config": str(config)} for name in state.commands}
 
 
 state.add_command(export_)

@@ -62,10 +62,15 @@ def settling(policy: Policy) -> str:
             "limits count when they are asked: no front end decides end-of-data, "
             "so what is refused later or abandoned counts too"
         )
-    by = "the milter" if owner is FrontEnd.MILTER else "smtpd_end_of_data_restrictions"
+    if owner is FrontEnd.MILTER:
+        return (
+            "limits are reserved when they are asked and settled at end-of-data by the milter: "
+            "what is refused or abandoned does not count"
+        )
     return (
-        f"limits are reserved when they are asked and settled at end-of-data ({by}): "
-        "what is refused or abandoned does not count"
+        "limits are reserved when they are asked and settled at end-of-data, where "
+        "smtpd_end_of_data_restrictions has to ask: what is refused does not count; what is "
+        "abandoned does, since Postfix tells only a milter of it"
     )
 
 
