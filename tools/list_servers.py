@@ -51,6 +51,19 @@ class Server:
             self._as_user = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
         self._process: subprocess.Popen[bytes] | None = None
 
+    @property
+    def certificate(self) -> Path:
+        """What the server shows who asks for TLS, signed by itself, of 127.0.0.1."""
+        return self.folder / "certificate.pem"
+
+    def certify(self) -> None:
+        """Make the certificate and its key."""
+        self.run(
+            *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"),
+            *("-nodes", "-keyout", "key.pem", "-out", str(self.certificate), "-days", "2"),
+            *("-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"),
+        )
+
     def prepare(self) -> None:
         """Make the data, once, before the first start."""
 
@@ -76,6 +89,7 @@ class Server:
     def __enter__(self) -> Self:
         """Make the data and start."""
         try:
+            self.certify()
             self.prepare()
             self.start()
         except BaseException:
@@ -168,6 +182,8 @@ class PostgresServer(Server):
             str(_POSTGRES / "postgres"),
             *("-D", "data", "-p", str(self.port), "-k", str(self.folder)),
             *("-c", "fsync=off", "-c", "listen_addresses=127.0.0.1", "-c", "shared_buffers=1MB"),
+            *("-c", "ssl=on", "-c", f"ssl_cert_file={self.certificate}"),
+            *("-c", f"ssl_key_file={self.folder}/key.pem"),
         ]
 
     def ready(self) -> bool:
@@ -216,6 +232,8 @@ class SlapdServer(Server):
                     *schemas,
                     "modulepath /usr/lib/ldap",
                     "moduleload back_mdb",
+                    f"TLSCertificateFile {self.certificate}",
+                    f"TLSCertificateKeyFile {self.folder}/key.pem",
                     "database mdb",
                     "maxsize 10485760",
                     f"suffix {LDAP_BASE}",
@@ -247,7 +265,12 @@ class SlapdServer(Server):
 
 
 class RedisServer(Server):
-    """Redis that keeps its data over a kill."""
+    """Redis that keeps its data over a kill; `tls_port` is a second one."""
+
+    def __init__(self) -> None:
+        """Choose the other port, too."""
+        super().__init__()
+        self.tls_port = free_port()
 
     def command(self) -> list[str]:
         """Serve, each command written to the append-only file before the next."""
@@ -255,6 +278,9 @@ class RedisServer(Server):
             *("redis-server", "--port", str(self.port), "--bind", "127.0.0.1"),
             *("--dir", str(self.folder), "--save", "", "--appendonly", "yes"),
             *("--appendfsync", "always"),
+            *("--tls-port", str(self.tls_port), "--tls-auth-clients", "no"),
+            *("--tls-cert-file", str(self.certificate), "--tls-key-file", "key.pem"),
+            *("--tls-ca-cert-file", str(self.certificate)),
         ]
 
     def cli(self, *command: str) -> str:

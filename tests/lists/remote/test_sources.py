@@ -7,11 +7,13 @@ from typing import Any, TypeVar
 from unicodedata import normalize
 
 import pytest
+from msgspec import structs
 
 from policyd.lists.remote.lookups import Lookups
 from policyd.lists.remote.settings import LdapPlace, RemoteList
 from policyd.lists.remote.source import SourceError
 from tests.lists.remote.places import ENTRIES, SERVERS, TIMEOUT, There
+from tools.list_servers import RedisServer
 
 pytestmark = pytest.mark.integration
 
@@ -89,6 +91,24 @@ def test_a_key_means_nothing_but_itself(there: There, key: str) -> None:
         lookups = Lookups(time.monotonic)
         assert not await lookups.holds(there.wanted, (key,))
         assert await lookups.holds(there.wanted, (key, ENTRIES[0]))
+        await lookups.close()
+
+    run(ask())
+
+
+def test_with_tls_the_certificate_is_verified(there: There) -> None:
+    place = there.wanted.place
+    if isinstance(there.server, RedisServer):
+        place = structs.replace(place, url=f"redis://127.0.0.1:{there.server.tls_port}")
+    trusting = structs.replace(place, tls=True, ca_file=str(there.server.certificate))
+    doubting = structs.replace(place, tls=True)
+
+    async def ask() -> None:
+        lookups = Lookups(time.monotonic)
+        assert await lookups.holds(structs.replace(there.wanted, place=trusting), (ENTRIES[0],))
+        wanted = structs.replace(there.wanted, place=doubting)
+        why, _ = await failure(lookups, wanted, ENTRIES[0])
+        assert "certificate" in why.lower()
         await lookups.close()
 
     run(ask())
