@@ -4,8 +4,8 @@ State in a Redis Cluster, where a script reaches the keys of one slot only.
 A triplet and its client are in one slot, and so are an account and what each message has reserved
 in it, so both are changed as a whole. What a message reserved altogether is written down beside
 them, after they are charged and before they are given back: if the daemon is lost in between, the
-rest counts as spent. The limits of one rule are reserved one by one and released on refusal, so
-that never more is admitted, and for a moment perhaps less.
+rest counts as spent. The limits of one rule are first asked, then reserved one by one, and released
+if one has been used up in between: never is more admitted, and for a moment perhaps less.
 """
 
 import asyncio
@@ -36,6 +36,14 @@ class _Record(msgspec.Struct, array_like=True):
     reserved: list[tuple[Any, ...]]
 
 
+class _Newest(msgspec.Struct, array_like=True):
+    """The newest message of a connection."""
+
+    instance: str
+    expires: int
+
+
+_newest: Final = msgspec.msgpack.Decoder(_Newest).decode
 _record: Final = msgspec.msgpack.Decoder(_Record).decode
 _Pairs = list[tuple[str, str]]
 """Keys of accounts, and quoted marks."""
@@ -63,14 +71,12 @@ class ClusterStore(RedisStore):
     ) -> tuple[Standing, ...]:
         """Do Store.reserve."""
         record = await self._recorded(message, now)
-        at = record.at if record else now
-        found: dict[int, Standing] = {}
+        groups = _by_account(charges)
         refused = False
-        for places in _by_account(charges):
-            asked = [charges[place] for place in places]
-            standings = await self._reserve(asked, message, now, at, dry=refused)
-            found |= zip(places, standings, strict=True)
-            refused = refused or any(each.exceeded for each in standings)
+        if len(groups) > 1:  # who is over one limit is to hold up nobody in another
+            found, refused = await self._charged(charges, groups, message, now, record, dry=True)
+        if not refused:
+            found, refused = await self._charged(charges, groups, message, now, record, dry=False)
         if refused:
             taken = [charges[place] for place, each in found.items() if each.taken]
             await self._release(taken, message, now)
@@ -102,8 +108,7 @@ class ClusterStore(RedisStore):
     async def _end(self, message: Message, now: int, how: str, recipients: int) -> None:
         instance = message.instance
         if not instance and message.connection:
-            newest = await self._servers.command("GETDEL", self._keys.newest(message.connection))
-            instance = plain(newest.decode()) if newest else ""
+            instance = await self._newest(message.connection, now)
         if not instance:
             return
         request = packed((now, how, recipients, False, True))
@@ -116,6 +121,12 @@ class ClusterStore(RedisStore):
                 request = packed((now, [], client, True, True, True))
                 await self._servers.run(GIVE_BACK, self._keys.record(instance), request)
 
+    async def _newest(self, connection: str, now: int) -> str:
+        """Give the newest message of a connection, and forget that it is (GETDEL)."""
+        value = await self._servers.command("GETDEL", self._keys.newest(connection))
+        newest = _newest(value) if value else None
+        return plain(newest.instance) if newest and now < newest.expires else ""
+
     async def _recorded(self, message: Message, now: int) -> _Record | None:
         if not message.instance:
             return None
@@ -123,17 +134,31 @@ class ClusterStore(RedisStore):
         record = _record(value) if value else None
         return record if record and now < record.at + SETTLED_WITHIN else None
 
-    async def _reserve(
-        self, charges: Sequence[Charge], message: Message, now: int, at: int, *, dry: bool
-    ) -> tuple[Standing, ...]:
-        """Charge one account."""
-        account = self._keys.account(charges[0].account)
-        keys = [account]
-        if message.instance:
-            keys.append(self._keys.held(account, message.instance))
-        asked = [self._charge(charge, keys) for charge in charges]
-        request = packed((now, quoted(message.instance), at, dry, asked))
-        return standings_of(await self._servers.run(RESERVE, keys, "1", request))
+    async def _charged(
+        self,
+        charges: Sequence[Charge],
+        groups: Iterable[Sequence[int]],
+        message: Message,
+        now: int,
+        record: _Record | None,
+        *,
+        dry: bool,
+    ) -> tuple[dict[int, Standing], bool]:
+        """Charge one account after the other; once one has refused, only ask."""
+        found: dict[int, Standing] = {}
+        refused = False
+        for places in groups:
+            account = self._keys.account(charges[places[0]].account)
+            keys = [account]
+            if message.instance:
+                keys.append(self._keys.held(account, message.instance))
+            asked = [self._charge(charges[place], keys) for place in places]
+            at = record.at if record else now
+            request = packed((now, quoted(message.instance), at, dry or refused, asked))
+            standings = standings_of(await self._servers.run(RESERVE, keys, "1", request))
+            found |= zip(places, standings, strict=True)
+            refused = refused or any(each.exceeded for each in standings)
+        return found, refused
 
     async def _release(self, taken: Sequence[Charge], message: Message, now: int) -> None:
         """Give back what was charged before another account refused."""
@@ -166,16 +191,18 @@ class ClusterStore(RedisStore):
         request = packed((now, instance, reserved, credits_))
         new = await self._servers.run(NOTE, self._keys.record(message.instance), request)
         if new and message.connection:
-            newest = self._keys.newest(message.connection)
-            await self._servers.command("SET", newest, instance, "PX", SETTLED_WITHIN)
+            key = self._keys.newest(message.connection)
+            value = packed(_Newest(instance, now + SETTLED_WITHIN))
+            await self._servers.command("SET", key, value, "PX", SETTLED_WITHIN)
         return bool(new)
 
 
 def _by_account(charges: Iterable[Charge]) -> list[list[int]]:
+    """Divide charges by account, in an order that is the same for all who ask."""
     groups: dict[str, list[int]] = {}
     for place, charge in enumerate(charges):
         groups.setdefault(charge.account, []).append(place)
-    return list(groups.values())
+    return [groups[name] for name in sorted(groups)]
 
 
 def _pairs(answer: Sequence[bytes]) -> _Pairs:

@@ -303,7 +303,7 @@ local function note(key, unsettled, newest, instance, at, now, reserved, credits
   if new then
     write_record(key, unsettled, instance, before, record, now)
     if newest then
-      redis.call('SET', newest, key, 'PX', string.format('%.0f', SETTLED_WITHIN))
+      write(newest, { key, now + SETTLED_WITHIN }, SETTLED_WITHIN)
     end
   end
   return new

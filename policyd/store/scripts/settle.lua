@@ -7,10 +7,11 @@
 local now, how, recipients, newest, elsewhere = unpack(cmsgpack.unpack(ARGV[1]))
 local record_key, unsettled = KEYS[1], KEYS[2]
 if newest then
-  record_key = redis.call('GET', KEYS[1])
-  if not record_key then
+  local kept = read(KEYS[1])
+  if not kept or now >= kept[2] then
     return { {}, {} }
   end
+  record_key = kept[1]
   redis.call('DEL', KEYS[1])
 end
 local record = read_record(record_key, now)
