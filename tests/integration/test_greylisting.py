@@ -27,13 +27,14 @@ BODY: Final = (
     f'[greylist]\ndelay = "{DELAY:g}s"\nauto_allow_after = {ENOUGH}\n'
     + rule("grey", SAYS, "service == 'mx' and greylisted()")
     + rule("unless-rejected", f"if_permitted {SAYS}", "service == 'permit' and greylisted()")
+    + rule("by-milter", SAYS, "service == 'mx.policyd.test' and greylisted()")
     + rule("try-out", SAYS, "service == 'shadow' and greylisted()")
     + 'mode = "shadow"\n'
     + rule("big", "552 5.3.4 Too big", "size > '20 KiB'", stage="end-of-data")
 )
 BIG: Final = b"Subject: x\n\n" + b"0123456789\n" * 2_100
 DEFERRED: Final = re.compile(
-    r"450 4\.2\.0 <\S+>: (Recipient address|Data command) rejected: Come back in [12]s"
+    r"450 4\.2\.0 (<\S+>: (Recipient address|Data command) rejected: )?Come back in [12]s"
 )
 
 Outcomes = dict[str, float]
@@ -62,6 +63,10 @@ WAITING: Final = {
         "192.0.6.1", "mail.good-host.net", recipients=tuple(f"{n}@policyd.test" for n in "abc")
     ),
     "shadow": Attempt("192.0.7.1", "mail.shadow-host.net", service="shadow"),
+    "milter": Attempt("192.0.12.1", "mail-a.filtered-pool.net", service="milter"),
+    "null by milter": Attempt(
+        "192.0.13.1", "mail.filtered-bounce.net", sender="", service="milter"
+    ),
     "permit": Attempt("192.0.8.1", "mail.permit-host.net", service="permit"),
 }
 """Whose first attempts are made together, so that the tests wait once."""
@@ -81,15 +86,28 @@ def policyd(directory: Path) -> Iterator[Remembering]:
 
 
 @pytest.fixture(scope="module")
+def filtering() -> Iterator[Remembering]:
+    """Another, which Postfix asks as a milter alone."""
+    directory = short_directory()
+    with Remembering(directory, BODY, policy=None, milter=(), workers=1) as running:
+        yield running
+    shutil.rmtree(directory)
+
+
+@pytest.fixture(scope="module")
 def postfix(
-    policyd: Remembering, postfix_factory: Callable[..., PostfixInstance]
+    policyd: Remembering,
+    filtering: Remembering,
+    postfix_factory: Callable[..., PostfixInstance],
 ) -> PostfixInstance:
     lists = ("recipient", "data", "end_of_data")
     services = {
         service: {f"smtpd_{each}_restrictions": policyd.asked(service) for each in lists}
         for service in ("mx", "permit", "shadow")
     }
+    services["too-late"] = dict(services["permit"])
     services["permit"]["smtpd_recipient_restrictions"] += ", reject_unlisted_recipient"
+    services["milter"] = {"smtpd_milters": filtering.filters}
     return postfix_factory(
         services=services,
         main=XCLIENT,
@@ -201,6 +219,21 @@ def test_clients_without_a_name_are_known_by_their_network(postfix: PostfixInsta
     first = WAITING["network"]
     assert make(postfix, first._replace(address="192.0.4.200")).code == 250
     assert is_deferred(make(postfix, first._replace(address="192.0.44.1")))
+
+
+@pytest.mark.usefixtures("waited")
+def test_the_milter_greylists_by_the_same_rules(
+    postfix: PostfixInstance, filtering: Remembering
+) -> None:
+    before = outcomes(filtering)
+    first = WAITING["milter"]
+    another_host = first._replace(address="2001:db8:12::b", name="mail-b.filtered-pool.net")
+    assert make(postfix, another_host).code == 250
+    stranger = first._replace(recipients=("stranger@policyd.test",))
+    assert said(make(postfix, stranger)) == "450 4.2.0 Come back in 2s"
+    assert make(postfix, WAITING["null by milter"]).code == 250
+    assert make(postfix, first._replace(login="jo", sender="jo@policyd.test")).code == 250
+    assert added(before, outcomes(filtering)) == {"passed": 2, "first": 1}
 
 
 def test_logins_and_loopback_clients_are_not_asked(
@@ -327,4 +360,7 @@ def test_if_permitted_leaves_unknown_users_their_550(postfix: PostfixInstance) -
     assert unknown.pair == "550 5.1.1"
     assert is_deferred(make(postfix, attempt._replace(recipients=("known@listed.test",))))
     at_mx = attempt._replace(recipients=("unknown@listed.test",), service="mx")
-    assert is_deferred(make(postfix, at_mx._replace(sender="other@x.test")))
+    assert is_deferred(make(postfix, at_mx))
+    # without reject_unlisted_recipient, Postfix looks for unknown users when all lists are done
+    too_late = attempt._replace(recipients=("another@listed.test",), service="too-late")
+    assert is_deferred(make(postfix, too_late))

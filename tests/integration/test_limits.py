@@ -2,9 +2,10 @@
 
 import contextlib
 import itertools
+import random
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
@@ -36,12 +37,15 @@ LIMITS: Final = (
     limit("messages", "3 messages per 1h")
     + 'overrides_file = "overrides.txt"\n'
     + limit("recipients", "4 recipients per 1h")
+    + limit("many", "1000 messages per 1h")
+    + limit("many_recipients", "5000 recipients per 1h")
     + limit("clients", "2 messages per 1h", "client_address")
 )
 RULES: Final = (
     rule("messages", SAYS, f"{of('m')} and exceeds('messages')")
     + rule("recipients", SAYS, f"{of('r')} and exceeds('recipients')")
     + rule("pair", SAYS, f"{of('p')} and exceeds('messages', 'recipients')")
+    + rule("crowd", SAYS, f"{of('c')} and exceeds('many', 'many_recipients')")
     + rule("at-rcpt", SAYS, f"{of('t')} and exceeds('messages')")
     + rule("at-data", SAYS, f"{of('t')} and exceeds('messages')", stage="data")
     + rule("try-out", SAYS, f"{of('s')} and exceeds('messages')")
@@ -54,6 +58,7 @@ RULES: Final = (
 AT_THE_END: Final = (
     limit("bytes", "20 kB per 1h")
     + rule("big", "552 5.3.4 Too big", "size > '30 KiB'", stage="end-of-data")
+    + rule("few", "554 5.7.1 No", "sender_local == 'few' and recipient_count == 1", "end-of-data")
     + rule("bytes", SAYS, f"{of('b')} and exceeds('bytes')", stage="end-of-data")
 )
 WHOLE: Final = b"From: a@x.test\nDate: Thu, 1 Jan 1970 00:00:00 +0000\nMessage-Id: <1@x.test>\n\n"
@@ -243,6 +248,26 @@ def test_a_message_refused_at_its_end_does_not_count(log_in: LogIn, service: str
     assert is_over(login.send(message=BIG))
 
 
+def test_what_follows_a_refused_end_in_the_same_transaction_is_charged_anew(
+    log_in: LogIn,
+) -> None:
+    """smtpd(8) resets nothing where its end-of-data list refuses: RCPT has the same instance."""
+    login = log_in("policy", "m")
+    with login.session() as client:
+        for count in (1, 2, 3):
+            client.mail("few@x.test")
+            client.rcpt("b@policyd.test")
+            client.data()
+            assert client.body(SMALL).code == 554
+            assert client.mail("few@x.test").code == 503
+            client.rcpt("c@policyd.test")
+            client.data()
+            assert client.body(SMALL).code == 250
+            assert login.spent("messages") == count
+        client.mail("few@x.test")
+        assert is_over(client.rcpt("b@policyd.test"))
+
+
 @everywhere
 def test_a_message_refused_at_data_does_not_count(log_in: LogIn, service: str) -> None:
     login = log_in(service, "m")
@@ -406,6 +431,65 @@ def test_abandoned_messages_in_one_packet_leave_the_next_alone(log_in: LogIn, se
             assert client.body(SMALL).code == 250
             assert login.spent("messages") == count
     assert is_over(login.send())
+
+
+class Crowd:
+    """Sessions of one login, all at once, whose messages end in every way by turns."""
+
+    sessions = 16
+    messages = 12
+    """Of each session; its last breaks off."""
+
+    def __init__(self, login: Login, ways: Sequence[str]) -> None:
+        self._login = login
+        self._ways = ways
+
+    def come(self) -> tuple[int, int]:
+        """Send everything; how many messages were accepted, and recipients of them."""
+        with ThreadPoolExecutor(self.sessions) as pool:
+            accepted = [
+                each for found in pool.map(self._session, range(self.sessions)) for each in found
+            ]
+        return len(accepted), sum(accepted)
+
+    def _session(self, number: int) -> list[int]:
+        choose = random.Random(number)
+        accepted = []
+        with self._login.session() as client:
+            for _ in range(self.messages):
+                way = choose.choice(self._ways)
+                count = choose.randrange(1, 5)
+                client.mail("a@x.test")
+                for index in range(count):
+                    assert client.rcpt(f"{index}@policyd.test").code == 250
+                    if choose.random() < 0.2:
+                        assert client.rcpt(LATE).code == 554
+                if way == "RSET":
+                    client.rset()
+                    continue
+                assert client.data().code == 354, client.show()
+                reply = client.body(BIG if way == "refused" else SMALL)
+                assert reply.code == (552 if way == "refused" else 250)
+                if way == "accepted":
+                    accepted.append(count)
+                else:
+                    client.rset()  # smtpd(8) does not forget what its end-of-data list refused
+            if "RSET" in self._ways:
+                client.mail("a@x.test")
+                client.rcpt("b@policyd.test")
+        return accepted
+
+
+@everywhere
+def test_of_many_sessions_at_once_exactly_what_was_accepted_counts(
+    log_in: LogIn, service: str
+) -> None:
+    login = log_in(service, "c")
+    ways = ("accepted", "refused", *(("RSET",) if service != "policy" else ()))
+    accepted, recipients = Crowd(login, ways).come()
+    assert accepted > Crowd.sessions
+    until(lambda: login.spent("many") == accepted, seconds=5)
+    until(lambda: login.spent("many_recipients") == recipients, seconds=5)
 
 
 # where nothing is settled
