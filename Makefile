@@ -8,11 +8,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 PACKAGES := build-essential ca-certificates libmilter-dev python3-dev
 MTA := postfix
+COMPARED_WITH := redis-server postgrey sqlgrey libdbd-sqlite3-perl
 TESTED_WITH := prometheus procps redis-server redis-sentinel redis-tools postgresql slapd ldap-utils db-util postgrey
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .NOTPARALLEL:
-.PHONY: help .venv demo test lint bench campaign fuzz docs lock clean debian-venv debian-demo debian-test
+.PHONY: help .venv demo test lint bench bench-state campaign fuzz docs lock clean
+.PHONY: debian-venv debian-demo debian-test debian-bench
 
 help:
 	@sed -n '/^[a-z.]*:.*## /s/:.*## /\t/p' Makefile | expand -t 12
@@ -33,6 +35,9 @@ lint: .venv ## ruff and mypy
 bench: .venv ## measure policyd beside servers that decide nothing (QUICK=1: in seconds)
 	@$(BIN)/python bench/run.py $(if $(QUICK),--quick,--write)
 
+bench-state: debian-bench .venv ## measure what state costs (a quarter of an hour; QUICK=1: seconds)
+	@$(BIN)/python -m bench.state $(if $(QUICK),--quick,--write)
+
 campaign: debian-demo .venv ## reload, kill and stop policyd under load (an hour; QUICK=1: seconds)
 	@$(BIN)/python -m tools.campaign $(if $(QUICK),--quick,--write)
 
@@ -52,7 +57,8 @@ clean: ## remove what was built, except .venv
 
 debian-demo: PACKAGES += $(MTA)
 debian-test: PACKAGES += $(MTA) $(TESTED_WITH)
-debian-venv debian-demo debian-test:
+debian-bench: PACKAGES += $(COMPARED_WITH)
+debian-venv debian-demo debian-test debian-bench:
 	@tools/debian.sh $(PACKAGES)
 
 # pip builds pymilter and policyd with the locked build requirements, hence no build isolation.
