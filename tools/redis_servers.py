@@ -229,7 +229,11 @@ class RedisSentinel:
         return next(server for server in self.servers if server.port == int(port))
 
     def failover(self) -> None:
-        """Have the replica promoted, and wait until it is master (SENTINEL FAILOVER)."""
+        """
+        Have the replica promoted, and wait until it is master (SENTINEL FAILOVER).
+
+        The one before takes itself for a master for some ten seconds more.
+        """
         before = self.master
         self.sentinels[0].ask("SENTINEL", "FAILOVER", _MASTER)
         until(lambda: self.master is not before)
@@ -320,10 +324,19 @@ class RedisCluster:
 
     def move_slot(self, slot: int) -> None:
         """Have a slot without keys moved to another master (CLUSTER SETSLOT)."""
-        owner = next(number for number in range(3) if slot in _slots_of(number))
-        to = self.masters[(owner + 1) % 3].ask("CLUSTER", "MYID")
-        for master in self.masters:
-            master.ask("CLUSTER", "SETSLOT", slot, "NODE", to)
+        names = [master.ask("CLUSTER", "MYID") for master in self.masters]
+        owner = self._owner(slot, names)
+        to = (owner + 1) % 3
+        self.masters[to].ask("CLUSTER", "SETSLOT", slot, "IMPORTING", names[owner])
+        self.masters[owner].ask("CLUSTER", "SETSLOT", slot, "MIGRATING", names[to])
+        for number in (to, owner, 3 - to - owner):
+            self.masters[number].ask("CLUSTER", "SETSLOT", slot, "NODE", names[to])
+
+    def _owner(self, slot: int, names: Sequence[str]) -> int:
+        for first, last, master, *_ in self.nodes[0].ask("CLUSTER", "SLOTS"):
+            if first <= slot <= last:
+                return names.index(master[2])
+        raise RedisServerError(f"nobody has slot {slot}")
 
     def __enter__(self) -> Self:
         """Start all nodes and make them a cluster."""
