@@ -26,7 +26,6 @@ from redis.exceptions import (
     NoScriptError,
     RedisClusterException,
     RedisError,
-    ResponseError,
 )
 from redis.exceptions import (
     TimeoutError as SlowError,
@@ -121,7 +120,7 @@ class Client(ABC):
             raise StoreError(f"{self.name}: no answer within {self._timeout:g} s") from error
         except MasterNotFoundError as error:
             raise StoreError(f"{self.name}: no sentinel tells of a master") from error
-        except (RedisError, OSError) as error:
+        except (RedisError, RedisClusterException, OSError) as error:
             await self._failed(error)
             raise StoreError(f"{self.name}: {str(error) or type(error).__name__}") from error
 
@@ -218,6 +217,12 @@ class OneServer(Client):
         return found
 
     async def _probes(self, keys: Keys) -> Iterable[int]:  # noqa: ARG002  # Cluster's needs them
+        if self._sentinel is not None:
+            # a master that was replaced in good health takes writes for ten seconds more
+            pool: Any = (await self._ready()).connection_pool  # it has no types
+            before = pool.master_address
+            if await pool.get_master_address() != before:
+                await pool.update_active_connections_for_reconnect()
         return (0,)
 
     async def _failed(self, error: Exception) -> None:
@@ -292,7 +297,7 @@ class Cluster(Client):
 
     async def _failed(self, error: Exception) -> None:
         # none of the nodes that were found last: begin with those that were configured
-        if isinstance(error, RedisClusterException) and not isinstance(error, ResponseError):
+        if isinstance(error, RedisClusterException):
             await self.close()
 
 
