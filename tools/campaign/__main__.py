@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from tools.campaign import flat, kills, reload, report, spread, stop
+from tools.campaign import faults, flat, kills, reload, report, spread, stop
 from tools.campaign.results import Results
 
 ROOT: Final = Path(__file__).resolve().parents[2]
@@ -22,6 +22,7 @@ CAMPAIGNS: Final[dict[str, tuple[Callable[[Any], Any], Any, Any]]] = {
     "flat": (flat.run, flat.FULL, flat.QUICK),
     "spread": (spread.run, spread.FULL, spread.QUICK),
     "stop": (stop.run, stop.FULL, stop.QUICK),
+    "faults": (faults.run, faults.FULL, faults.QUICK),
 }
 """By name: what runs it, its full size and its quick one."""
 

@@ -7,8 +7,11 @@ import msgspec
 
 from bench.report import machine, versions
 from tools.campaign.results import (
+    BACK,
     LONGER,
+    LONGEST,
     Bar,
+    Faults,
     Flat,
     Kills,
     Reload,
@@ -64,6 +67,8 @@ def sections(results: Results) -> Iterator[str]:
         yield _spread(results.spread)
     if results.stop is not None:
         yield _stop(results.stop)
+    if results.faults is not None:
+        yield _faults(results.faults)
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
@@ -262,6 +267,43 @@ def _stop(result: Stop) -> str:
     )
 
 
+# faults
+
+
+def _faults(result: Faults) -> str:
+    rows = [
+        (
+            one.store,
+            one.fault,
+            one.times,
+            one.asked,
+            one.lost,
+            one.otherwise,
+            one.fallbacks,
+            one.counted,
+            f"{one.longest:,.0f} ({one.lag:,.0f})",
+            f"{one.noticed:.1f}" if one.noticed >= 0 else "",
+            f"{one.back:.1f}",
+        )
+        for one in result.suffered
+    ]
+    head = (
+        *("store", "what befell it", "times", "requests", "unanswered", "otherwise"),
+        *("by on_error", "counted", "longest ms (own timer)", "shown after s", "normal after s"),
+    )
+    return "\n\n".join(
+        [
+            "## The store fails\n\n`python -m tools.campaign faults --write`",
+            (
+                f"{result.connections} connections that together ask {result.rate} times a second."
+                f" {_bars(list(result.bars()))}"
+            ),
+            table(head, rows),
+            _FAULTS_NOTES.format(longest=LONGEST, back=BACK),
+        ]
+    )
+
+
 _HEAD: Final = """\
 # Campaigns
 
@@ -287,3 +329,13 @@ policyd counts an answer, then writes it. So what clients received was counted, 
 beyond that is at most what was asked and not answered when a worker ended (**uncertain**; through
 Postfix: a RCPT that took a second, smtpd(8)'s pause before it asks again, or a message whose end
 met milter_default_action)."""
+
+_FAULTS_NOTES: Final = """\
+A quarter of the requests each: a first attempt, greylisted by the store and let pass by on_error
+(`skip`); a message of a login, under its limit by the store and `451 4.3.0` by on_error; that
+message's end; one that needs no store. **otherwise**: an answer that is neither. **by on_error**:
+what clients were answered so, beside policyd_dependency_fallbacks_total (**counted**). **shown
+after**: until policyd_dependency_up was 0, where it was. **normal after**: from the store's return
+(the server answers, a replica is promoted, the lock is let go, there is room, the file is moved
+away) to the last answer by on_error. The most of all times. The bars: nothing unanswered or
+otherwise, {longest:g} s for the longest wait, {back:g} s to normal service."""
