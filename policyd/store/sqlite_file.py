@@ -22,6 +22,8 @@ from policyd.store.sqlite_schema import migrate
 
 MODE: Final = 0o640
 _BESIDE: Final = ("-wal", "-shm")
+_LOG_KEPT: Final = 2**20
+"""Octets of the log when it begins anew: its size then tells how much is to be written back."""
 
 _BUSY: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL})
 _DAMAGED: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
@@ -93,6 +95,7 @@ class StateFile:
         # what is committed survives the process, and the database survives the machine
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute("PRAGMA wal_autocheckpoint = 0")
+        connection.execute(f"PRAGMA journal_size_limit = {_LOG_KEPT}")
         return connection
 
     def fault(self, error: Exception) -> StoreError | BusyError:
