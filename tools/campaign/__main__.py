@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from tools.campaign import faults, flat, kills, reload, report, spread, stop
+from tools.campaign import exactness, faults, flat, kills, reload, report, spread, stop
 from tools.campaign.results import Results
 
 ROOT: Final = Path(__file__).resolve().parents[2]
@@ -23,6 +23,7 @@ CAMPAIGNS: Final[dict[str, tuple[Callable[[Any], Any], Any, Any]]] = {
     "spread": (spread.run, spread.FULL, spread.QUICK),
     "stop": (stop.run, stop.FULL, stop.QUICK),
     "faults": (faults.run, faults.FULL, faults.QUICK),
+    "exactness": (exactness.run, exactness.FULL, exactness.QUICK),
 }
 """By name: what runs it, its full size and its quick one."""
 
@@ -34,7 +35,7 @@ def main() -> int:
     """
     parser = argparse.ArgumentParser(
         prog="python -m tools.campaign",
-        description="Reload, kill, stop policyd under load, and show what its clients see.",
+        description="Reload, kill, stop policyd under load, fail its store; show what clients see.",
     )
     parser.add_argument("campaigns", nargs="*", metavar="CAMPAIGN", help=", ".join(CAMPAIGNS))
     parser.add_argument("--quick", action="store_true", help="seconds each: to see that it works")

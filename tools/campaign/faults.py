@@ -12,8 +12,8 @@ from typing import Final, Self
 from tools.campaign import stores
 from tools.campaign.keeping import WORKERS, Keeping
 from tools.campaign.newcomers import Newcomers, Pace
-from tools.campaign.results import Faults, Suffered
 from tools.campaign.site import scratch
+from tools.campaign.state_results import Faults, Suffered
 from tools.campaign.stores import Fault, Troubled
 from tools.campaign.verdicts import BODY, Asked, Verdict
 

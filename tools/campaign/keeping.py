@@ -7,6 +7,7 @@ from typing import Final
 import msgspec
 
 from tools.policyd_process import PolicydProcess, free_port
+from tools.redis_servers import until
 
 WORKERS: Final = 2
 
@@ -56,6 +57,10 @@ class Keeping(PolicydProcess):
     def store_up(self) -> bool:
         """Whether the store answers every worker."""
         return self.samples("policyd_dependency_up") == {(("dependency", "store"),): 1}
+
+    def wait_until_whole(self) -> None:
+        """Wait until every worker serves; TimeoutError."""
+        until(lambda: self.summed("policyd_worker_up") == WORKERS)
 
     def log_size(self) -> int:
         """Give the octets of its log."""

@@ -115,16 +115,17 @@ async def _ask(address: tuple[str, int], pace: Pace, ended: Any, number: int, as
         except OSError:
             await asyncio.sleep(_AGAIN)
             continue
-        with contextlib.closing(writer):
-            while not ended.value:
-                await asyncio.sleep(max(0.0, due - time.monotonic()))
-                due = max(due + pace.between, time.monotonic())
-                kind, question = next(questions)
-                begun = time.monotonic()
-                action = await _answer(reader, writer, question, pace.patience)
-                asked.note(begun, time.monotonic(), kind, action)
-                if action is None:
-                    break
+        action: str | None = ""
+        while not ended.value and action is not None:
+            await asyncio.sleep(max(0.0, due - time.monotonic()))
+            due = max(due + pace.between, time.monotonic())
+            kind, question = next(questions)
+            begun = time.monotonic()
+            action = await _answer(reader, writer, question, pace.patience)
+            asked.note(begun, time.monotonic(), kind, action)
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
 
 
 def _questions(number: int) -> Iterator[tuple[Kind, bytes]]:

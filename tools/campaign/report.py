@@ -6,12 +6,10 @@ from typing import Final
 import msgspec
 
 from bench.report import machine, versions
+from tools.campaign import state_report
+from tools.campaign.bars import Bar
 from tools.campaign.results import (
-    BACK,
     LONGER,
-    LONGEST,
-    Bar,
-    Faults,
     Flat,
     Kills,
     Reload,
@@ -20,6 +18,7 @@ from tools.campaign.results import (
     SlowDuring,
     Stop,
 )
+from tools.campaign.tables import judgement, table, told
 from tools.campaign.waits import Waits
 
 __all__ = ["as_json", "document", "from_json", "judged", "machine", "sections", "versions"]
@@ -41,11 +40,7 @@ def from_json(text: str) -> Results:
 def judged(bars: Sequence[Bar]) -> str:
     """List the bars, those that are not held first."""
     ordered = sorted(bars, key=lambda bar: bar.held)
-    return "\n".join(f"{'held  ' if bar.held else 'MISSED'}  {_told(bar)}" for bar in ordered)
-
-
-def _told(bar: Bar) -> str:
-    return f"{bar.what}: {bar.figure}"
+    return "\n".join(f"{'held  ' if bar.held else 'MISSED'}  {told(bar)}" for bar in ordered)
 
 
 def document(results: Results) -> str:
@@ -68,24 +63,9 @@ def sections(results: Results) -> Iterator[str]:
     if results.stop is not None:
         yield _stop(results.stop)
     if results.faults is not None:
-        yield _faults(results.faults)
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """Write a Markdown table; floats with one digit, integers with commas."""
-    lines = [head, ["---"] * len(head), *(list(map(_cell, row)) for row in rows)]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def _cell(value: object) -> str:
-    if isinstance(value, float):
-        return f"{value:,.1f}"
-    return f"{value:,}" if isinstance(value, int) else str(value)
-
-
-def _bars(bars: Sequence[Bar]) -> str:
-    missed = [_told(bar) for bar in bars if not bar.held]
-    return "**Not held:** " + "; ".join(missed) + "." if missed else "All bars are held."
+        yield state_report.faults(results.faults)
+    if results.exactness is not None:
+        yield state_report.exactness(results.exactness)
 
 
 _WAIT_HEAD: Final = ("p50 ms", "p99 ms", "p99.9 ms", "longest ms")
@@ -124,7 +104,7 @@ def _reload_summary(result: Reload) -> str:
         f" ({result.by_command} by `policyd reload`, the others by SIGHUP) with"
         f" {result.connections} policy connections and {result.sessions} milter sessions; a reload"
         f" took {seconds.p50:,.0f} ms (median), {seconds.longest:,.0f} ms at most; longest wait"
-        f" {result.longer:+.1f} ms beyond the undisturbed run. {_bars(list(result.bars()))}"
+        f" {result.longer:+.1f} ms beyond the undisturbed run. {judgement(list(result.bars()))}"
         f" The longest waits: {', '.join(map(_slow, result.slowest))}."
     )
 
@@ -166,7 +146,7 @@ def _kills(result: Kills) -> str:
         f" after {freeze.p50:,.0f} ms, {freeze.longest:,.0f} ms at most. A mail waited"
         f" {result.mail_waits.longest:,.0f} ms at most. {result.again} mails met"
         f" milter_default_action, their milter session having been in the worker that ended, and"
-        f" were tried again at once. {_bars(list(result.bars()))}"
+        f" were tried again at once. {judgement(list(result.bars()))}"
     )
     return "\n\n".join(
         [
@@ -204,7 +184,7 @@ def _flat(result: Flat) -> str:
                 f"{result.reloads} reloads, each with a rule that is new and one that is gone, and"
                 f" {result.restarts} workers killed, all one after another under a little load."
                 f" Medians of the first and the last {result.sampled}."
-                f" {_bars(list(result.bars()))}"
+                f" {judgement(list(result.bars()))}"
             ),
             table(("what", "unit", "first", "last", "most", "flat"), rows),
         ]
@@ -224,7 +204,7 @@ def _spread(result: Shares) -> str:
     return "\n\n".join(
         [
             "## Connections and work over workers\n\n`python -m tools.campaign spread --write`",
-            _bars(list(result.bars())),
+            judgement(list(result.bars())),
             table(("workers", "after", "connections each"), spreads),
             table(("workers", "requests/s", "min–max", "of one worker", "p99 ms"), rates),
             (
@@ -247,7 +227,7 @@ def _stop(result: Stop) -> str:
                 f"Stops by SIGTERM: {result.stops}, each with {result.sessions // result.stops}"
                 " milter sessions from just negotiated to all but ended, as many policy requests on"
                 " their way, and mails in progress through Postfix; all go on step by step."
-                f" {_bars(list(result.bars()))}"
+                f" {judgement(list(result.bars()))}"
             ),
             table(
                 ("in progress", "count", "broken", "answered otherwise"),
@@ -267,48 +247,12 @@ def _stop(result: Stop) -> str:
     )
 
 
-# faults
-
-
-def _faults(result: Faults) -> str:
-    rows = [
-        (
-            one.store,
-            one.fault,
-            one.times,
-            one.asked,
-            one.lost,
-            one.otherwise,
-            one.fallbacks,
-            one.counted,
-            f"{one.longest:,.0f} ({one.lag:,.0f})",
-            f"{one.noticed:.1f}" if one.noticed >= 0 else "",
-            f"{one.back:.1f}",
-        )
-        for one in result.suffered
-    ]
-    head = (
-        *("store", "what befell it", "times", "requests", "unanswered", "otherwise"),
-        *("by on_error", "counted", "longest ms (own timer)", "shown after s", "normal after s"),
-    )
-    return "\n\n".join(
-        [
-            "## The store fails\n\n`python -m tools.campaign faults --write`",
-            (
-                f"{result.connections} connections that together ask {result.rate} times a second."
-                f" {_bars(list(result.bars()))}"
-            ),
-            table(head, rows),
-            _FAULTS_NOTES.format(longest=LONGEST, back=BACK),
-        ]
-    )
-
-
 _HEAD: Final = """\
 # Campaigns
 
-What long runs show of `policyd serve` as a black box: reloads, killed workers, stops. `{command}`
-repeats all of it and rewrites this file (an hour); `docs/campaigns.json` has the same for programs.
+What long runs show of `policyd serve` as a black box: reloads, killed workers, stops, and stores
+that fail. `{command}` repeats all of it and rewrites this file (an hour);
+`docs/campaigns.json` has the same for programs.
 
 - {machine}
 - {software}
@@ -329,13 +273,3 @@ policyd counts an answer, then writes it. So what clients received was counted, 
 beyond that is at most what was asked and not answered when a worker ended (**uncertain**; through
 Postfix: a RCPT that took a second, smtpd(8)'s pause before it asks again, or a message whose end
 met milter_default_action)."""
-
-_FAULTS_NOTES: Final = """\
-A quarter of the requests each: a first attempt, greylisted by the store and let pass by on_error
-(`skip`); a message of a login, under its limit by the store and `451 4.3.0` by on_error; that
-message's end; one that needs no store. **otherwise**: an answer that is neither. **by on_error**:
-what clients were answered so, beside policyd_dependency_fallbacks_total (**counted**). **shown
-after**: until policyd_dependency_up was 0, where it was. **normal after**: from the store's return
-(the server answers, a replica is promoted, the lock is let go, there is room, the file is moved
-away) to the last answer by on_error. The most of all times. The bars: nothing unanswered or
-otherwise, {longest:g} s for the longest wait, {back:g} s to normal service."""

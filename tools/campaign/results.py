@@ -4,6 +4,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from tools.campaign.bars import Bar, none
+from tools.campaign.state_results import Exactness, Faults
 from tools.campaign.tally import Loaded
 from tools.campaign.waits import Waits
 
@@ -13,26 +15,6 @@ LEAST_SHARE: Final = 0.40
 """Of all connections, for the worker of two with the fewest; of more, in proportion."""
 GROWTH: Final = 1.05
 """The most that a size may be of what it was at first, to be called flat."""
-
-LONGEST: Final = 2.0
-"""Seconds within which every request is answered, whatever befalls the store."""
-BACK: Final = 5.0
-"""Seconds after the store's return within which service is normal."""
-
-
-@dataclass(frozen=True)
-class Bar:
-    """One thing that has to be so. What is `timed` hangs on the machine: no short run proves it."""
-
-    what: str
-    held: bool
-    figure: str
-    timed: bool = False
-
-
-def _none(what: str, count: int) -> Bar:
-    return Bar(what, count == 0, f"{count}")
-
 
 # reload ------------------------------------------------------------------------------------------
 
@@ -71,10 +53,10 @@ class Reload:
     def bars(self) -> Iterator[Bar]:
         """Hold it against the bars."""
         fronts = (self.disturbed.policy, self.disturbed.milter)
-        yield _none("answers lost", sum(front.lost for front in fronts))
-        yield _none("connections closed", sum(front.closed for front in fronts))
-        yield _none("answers of no policy in force", sum(front.wrong for front in fronts))
-        yield _none("milter sessions of two policies", sum(front.mixed for front in fronts))
+        yield none("answers lost", sum(front.lost for front in fronts))
+        yield none("connections closed", sum(front.closed for front in fronts))
+        yield none("answers of no policy in force", sum(front.wrong for front in fronts))
+        yield none("milter sessions of two policies", sum(front.mixed for front in fronts))
         held = self.longer <= LONGER
         yield Bar("longest wait beyond the undisturbed", held, f"{self.longer:.1f} ms", timed=True)
 
@@ -129,11 +111,11 @@ class Kills:
 
     def bars(self) -> Iterator[Bar]:
         """Hold it against the bars."""
-        yield _none("mails answered otherwise than by the policy", self.wrong)
-        yield _none("mails to be tried again with no worker ended", self.again_without_cause)
+        yield none("mails answered otherwise than by the policy", self.wrong)
+        yield none("mails to be tried again with no worker ended", self.again_without_cause)
         fronts = (self.loaded.policy, self.loaded.milter)
-        yield _none("answers of no policy in force", sum(front.wrong for front in fronts))
-        yield _none("series that disagree", sum(not series.agrees for series in self.counted))
+        yield none("answers of no policy in force", sum(front.wrong for front in fronts))
+        yield none("series that disagree", sum(not series.agrees for series in self.counted))
 
 
 # flat --------------------------------------------------------------------------------------------
@@ -248,109 +230,15 @@ class Stop:
 
     def bars(self) -> Iterator[Bar]:
         """Hold it against the bars."""
-        yield _none("milter sessions broken", self.broken)
-        yield _none("milter answers wrong", self.wrong)
-        yield _none("policy requests unanswered", self.unanswered)
-        yield _none("mails in progress answered otherwise", self.mails_otherwise)
+        yield none("milter sessions broken", self.broken)
+        yield none("milter answers wrong", self.wrong)
+        yield none("policy requests unanswered", self.unanswered)
+        yield none("mails in progress answered otherwise", self.mails_otherwise)
         others = sum(count for status, count in self.statuses.items() if status != "0")
-        yield _none("exit statuses other than 0", others)
+        yield none("exit statuses other than 0", others)
         in_time = self.held_open <= self.bound + 5
         figure = f"{self.held_open:.1f} s, bound {self.bound:g} s"
         yield Bar("ended within the bound", in_time, figure, timed=True)
-
-
-# faults ------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Suffered:
-    """
-    What clients saw while something befell the store, so many times; waits are in ms.
-
-    `otherwise` is what neither the store nor on_error answers. `counted` are the fallbacks by
-    policyd_dependency_fallbacks_total, `noticed` and `back` are in seconds: from the fault until
-    policyd_dependency_up was 0 (-1 if it never was), and from the store's return until the last
-    answer by on_error. `missed` and `still_down` are how often that metric did not show the fault,
-    or was not 1 in the end. `logged` are the lines check.failed of one rule at most, in `seconds`.
-    """
-
-    store: str
-    fault: str
-    times: int
-    asked: int
-    lost: int
-    otherwise: int
-    fallbacks: int
-    counted: int
-    examples: tuple[str, ...]
-    longest: float
-    lag: float
-    """How late the clients' own timer was during the longest wait."""
-    noticed: float
-    missed: int
-    back: float
-    still_down: int
-    logged: int
-    seconds: float
-
-    @property
-    def name(self) -> str:
-        """The store and what befell it."""
-        return f"{self.store} {self.fault}"
-
-    def joined(self, other: "Suffered") -> "Suffered":
-        """Sum up with another time of the same."""
-        worse = other if other.longest > self.longest else self
-        return Suffered(
-            self.store,
-            self.fault,
-            self.times + other.times,
-            self.asked + other.asked,
-            self.lost + other.lost,
-            self.otherwise + other.otherwise,
-            self.fallbacks + other.fallbacks,
-            self.counted + other.counted,
-            self.examples + other.examples,
-            worse.longest,
-            worse.lag,
-            max(self.noticed, other.noticed),
-            self.missed + other.missed,
-            max(self.back, other.back),
-            self.still_down + other.still_down,
-            max(self.logged, other.logged),
-            max(self.seconds, other.seconds),
-        )
-
-    def bars(self, workers: int) -> Iterator[Bar]:
-        """Hold it against the bars."""
-        yield _none(f"{self.name}: requests unanswered", self.lost)
-        yield _none(f"{self.name}: answered otherwise", self.otherwise)
-        agree = self.counted == self.fallbacks
-        figure = f"{self.counted} counted, {self.fallbacks} seen"
-        yield Bar(f"{self.name}: fallbacks", agree, figure)
-        lines = workers * (int(self.seconds / 60) + 1)
-        yield Bar(f"{self.name}: lines of a rule", self.logged <= lines, f"{self.logged}")
-        held = self.longest <= LONGEST * 1000
-        yield Bar(f"{self.name}: longest wait", held, f"{self.longest:,.0f} ms", timed=True)
-        held = self.back <= BACK and not self.still_down
-        yield Bar(f"{self.name}: normal again", held, f"{self.back:.2f} s", timed=True)
-        shown = f"{self.missed} of {self.times} times not"
-        yield Bar(f"{self.name}: shown", self.missed == 0, shown, timed=True)
-
-
-@dataclass(frozen=True)
-class Faults:
-    """Everything that befell the stores under a steady load, of `rate` requests a second."""
-
-    connections: int
-    rate: int
-    workers: int
-    suffered: tuple[Suffered, ...]
-
-    def bars(self) -> Iterator[Bar]:
-        """Hold it against the bars."""
-        for one in self.suffered:
-            yield from one.bars(self.workers)
 
 
 @dataclass(frozen=True)
@@ -365,10 +253,11 @@ class Results:
     spread: Shares | None = None
     stop: Stop | None = None
     faults: Faults | None = None
+    exactness: Exactness | None = None
 
     def bars(self) -> Iterator[Bar]:
         """Give every bar of every campaign."""
-        for name in ("kills", "flat", "spread", "stop", "faults"):
+        for name in ("kills", "flat", "spread", "stop", "faults", "exactness"):
             if (result := getattr(self, name)) is not None:
                 yield from result.bars()
         for result in self.reload:

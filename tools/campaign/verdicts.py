@@ -52,8 +52,6 @@ _ANSWERS: Final = {
 }
 """With the store, and without it."""
 
-RULES: Final = ("grey", "limit")
-"""Those that ask the store."""
 BODY: Final = f"""\
 [limits.each]
 key = "sasl_username"
@@ -147,8 +145,12 @@ class Asked:
             self.odd.append((asked, f"{kind}: {action!r}"))
 
     def between(self, begun: float, ended: float) -> "Span":
-        """Sum up what was asked between two moments."""
-        places = [place for place, at in enumerate(self.asked) if begun <= at < ended]
+        """Sum up what was asked, or answered, between two moments."""
+        places = [
+            place
+            for place, (at, wait) in enumerate(zip(self.asked, self.waits, strict=True))
+            if at < ended and at + wait >= begun
+        ]
         slowest = max(places, key=self.waits.__getitem__, default=None)
         longest = lag = 0.0
         if slowest is not None:

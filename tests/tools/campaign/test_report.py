@@ -2,11 +2,11 @@
 
 from dataclasses import replace
 
+from tools.campaign.bars import Bar
 from tools.campaign.flat import Sample, levels
 from tools.campaign.reload import during
-from tools.campaign.report import as_json, document, from_json, judged, table
+from tools.campaign.report import as_json, document, from_json, judged
 from tools.campaign.results import (
-    Bar,
     Counted,
     Flat,
     Kills,
@@ -19,6 +19,8 @@ from tools.campaign.results import (
     Stop,
     Throughput,
 )
+from tools.campaign.state_results import Exact, Exactness, Faults, Suffered
+from tools.campaign.tables import table
 from tools.campaign.tally import Front, Loaded
 from tools.campaign.waits import Slow, Waits
 
@@ -77,7 +79,39 @@ STOP = Stop(
     2.1,
     {"0": 10},
 )
-ALL = Results("2 × a processor", {"Python": "3.11"}, (RELOAD,), KILLS, FLAT, SHARES, STOP)
+SUFFERED = Suffered(
+    store="Redis",
+    fault="frozen",
+    times=3,
+    asked=9000,
+    lost=0,
+    otherwise=0,
+    fallbacks=4000,
+    counted=4000,
+    examples=(),
+    longest=1999.0,
+    lag=3.0,
+    noticed=1.1,
+    missed=0,
+    back=4.9,
+    still_down=0,
+    logged=2,
+    seconds=16.0,
+)
+FAULTS = Faults(40, 400, 2, (SUFFERED,))
+EXACT = Exact("SQLite", "limit", 5, 100, 6000, 3000, 3000, 0, 0, 3000, 2000)
+EXACTNESS = Exactness(2, 40, (EXACT, replace(EXACT, what="triplet", may=0, admitted=0, kept=-1)))
+ALL = Results(
+    "2 × a processor",
+    {"Python": "3.11"},
+    (RELOAD,),
+    KILLS,
+    FLAT,
+    SHARES,
+    STOP,
+    FAULTS,
+    EXACTNESS,
+)
 
 
 def missed(results: Results) -> list[str]:
@@ -105,6 +139,21 @@ def test_each_thing_that_is_not_so_is_a_bar_that_is_missed() -> None:
         flat=replace(FLAT, levels=(Level("time of a scrape", "ms", 4, 5, 5, timed=True),)),
         spread=replace(SHARES, spreads=(Spread(2, "100 connections", (39, 61), (40, 60)),)),
         stop=replace(STOP, broken=1, wrong=1, unanswered=1, mails_otherwise=1, statuses={"70": 1}),
+        faults=replace(
+            FAULTS,
+            suffered=(
+                replace(SUFFERED, lost=1, otherwise=1, counted=3999, logged=3),
+                replace(SUFFERED, longest=2001.0, back=5.1, missed=1),
+                replace(SUFFERED, fault="killed", still_down=1),
+            ),
+        ),
+        exactness=replace(
+            EXACTNESS,
+            found=(
+                replace(EXACT, admitted=3001, otherwise=1, changed=1, kept=2999),
+                replace(EXACT, admitted=2999),
+            ),
+        ),
     )
     assert missed(bad) == [
         "mails answered otherwise than by the policy",
@@ -118,6 +167,19 @@ def test_each_thing_that_is_not_so_is_a_bar_that_is_missed() -> None:
         "policy requests unanswered",
         "mails in progress answered otherwise",
         "exit statuses other than 0",
+        "Redis frozen: requests unanswered",
+        "Redis frozen: answered otherwise",
+        "Redis frozen: fallbacks",
+        "Redis frozen: lines of a rule",
+        "Redis frozen: longest wait",
+        "Redis frozen: normal again",
+        "Redis frozen: shown",
+        "Redis killed: normal again",
+        "SQLite, limit, 5 killed: admitted",
+        "SQLite, limit, 5 killed: answered otherwise",
+        "SQLite, limit, 5 killed: other answers afterwards",
+        "SQLite, limit, 5 killed: charged",
+        "SQLite, limit, 5 killed: admitted",
         "answers lost",
         "connections closed",
         "answers of no policy in force",
@@ -142,11 +204,13 @@ def test_a_spread_is_even_to_40_in_60_and_in_proportion() -> None:
 
 def test_the_document_tells_every_campaign_and_the_command_that_repeats_it() -> None:
     text = document(ALL)
-    for name in ("reload", "kills", "flat", "spread", "stop"):
+    for name in ("reload", "kills", "flat", "spread", "stop", "faults", "exactness"):
         assert f"`python -m tools.campaign {name} --write`" in text
     assert "+49.0 ms beyond" in text
     assert "59.0 ms (policy, own timer 4.0 ms late, ended 381 ms after a reload began)" in text
     assert "| policy | 550 5.1.1 | 700 | 3 | 701 | yes |" in text
+    assert "| Redis | frozen | 3 | 9,000 | 0 | 0 | 4,000 | 4,000 | 1,999 (3) | 1.1 | 4.9 |" in text
+    assert "| SQLite | limit | 5 | 100 | 6,000 | 3,000 | 3,000 | 3,000 | 0 | 2,000 |" in text
     assert "| 2 | 30,000 | 29,000–31,000 | 1.50 | 5.0 |" in text
 
 
@@ -157,6 +221,22 @@ def test_what_is_not_held_is_said_first() -> None:
 
 def test_json_gives_back_what_was_written() -> None:
     assert from_json(as_json(ALL)) == ALL
+
+
+def test_a_fault_that_befell_a_store_again_counts_with_its_worst() -> None:
+    mild = replace(SUFFERED, times=1, longest=10.0, lag=9.0, back=0.5, noticed=-1.0, logged=1)
+    assert mild.joined(SUFFERED) == replace(
+        SUFFERED, times=4, asked=18000, fallbacks=8000, counted=8000
+    )
+    assert SUFFERED.joined(mild) == mild.joined(SUFFERED)
+
+
+def test_a_minute_more_is_a_line_more_of_each_worker() -> None:
+    long = replace(SUFFERED, logged=4, seconds=61.0)
+    assert missed(replace(ALL, faults=Faults(40, 400, 2, (long,)))) == []
+    assert missed(replace(ALL, faults=Faults(40, 400, 1, (long,)))) == [
+        "Redis frozen: lines of a rule"
+    ]
 
 
 def test_a_table_is_markdown() -> None:
