@@ -14,7 +14,7 @@ from tools.campaign.keeping import Keeping
 
 CONNECTIONS: Final = 40
 _AGAIN: Final = 0.02
-_PATIENCE: Final = 120.0
+_PATIENCE: Final = 60.0
 """Seconds in which everything is answered."""
 
 
@@ -59,7 +59,10 @@ class Hammer:
                 for part in parts:
                     group.create_task(self._ask_some(part, answers))
         except TimeoutError as error:
-            unanswered = f"{len(answers)} of {len(names)} answered after {_PATIENCE:g} s"
+            unanswered = (
+                f"{len(answers)} of {len(names)} answered after {_PATIENCE:g} s:\n"
+                f"{self._policyd.failures()}"
+            )
             raise HammerError(unanswered) from error
         return answers
 
@@ -92,6 +95,7 @@ class Hammer:
             writer.write(request)
             answer = (await reader.readuntil(b"\n\n")).decode().removeprefix("action=").strip()
             if answer == self._unknown:
+                await asyncio.sleep(_AGAIN)
                 continue
             answers[name] = answer
             del waiting[name]

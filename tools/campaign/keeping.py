@@ -66,6 +66,11 @@ class Keeping(PolicydProcess):
         """Give the octets of its log."""
         return self.log.stat().st_size
 
+    def failures(self) -> str:
+        """Give the last lines of its log that are no decisions."""
+        with self.log.open(errors="replace") as log:
+            return "".join([line for line in log if '"event":"decision"' not in line][-20:])
+
     def told(self, event: str, field: str, begin: int, end: int) -> Counter[str]:
         """Count lines of an event between two places of its log, by what a field says."""
         with self.log.open("rb") as log:
