@@ -1,5 +1,6 @@
 """Askers as processes (see asker), and what they found summed up."""
 
+import select
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -13,6 +14,9 @@ import msgspec
 from bench.state.asker import Asked, Order
 
 ROOT: Final = Path(__file__).resolve().parents[2]
+
+PATIENCE: Final = 60.0
+"""Seconds beyond those of its order in which an asker answers, or it is killed."""
 
 
 class AskerError(Exception):
@@ -56,8 +60,10 @@ class AskerProcess:
         assert self._process.stdout is not None
         self._process.stdin.write(msgspec.json.encode(order) + b"\n")
         self._process.stdin.flush()
-        line = self._process.stdout.readline()
+        ready, _, _ = select.select([self._process.stdout], [], [], order.seconds + PATIENCE)
+        line = self._process.stdout.readline() if ready else b""
         if not line:
+            self._process.kill()
             raise AskerError(f"the asker of {self.url} ended with {self._process.wait()}")
         asked = msgspec.json.decode(line, type=Asked)
         if asked.wrong or not asked.latencies:

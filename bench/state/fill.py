@@ -28,6 +28,7 @@ from policyd.store.sqlite_file import StateFile
 _PART: Final = 50_000
 """Rows that are sorted and written together."""
 _PROCESSES: Final = 2
+_BLOCK: Final = 2**20
 _PUT: Final = 512
 """Entries that are put into a store at once."""
 
@@ -67,9 +68,12 @@ def kept_file(directory: Path, count: int, every: int, say: Say) -> Path:
 
 
 def copied(kept: Path, path: Path) -> Path:
-    """Copy a file that is kept, to be changed."""
+    """Copy a file that is kept, to be changed, and have it in memory as one in use is."""
     shutil.copyfile(kept, path)
     path.chmod(0o640)
+    with path.open("rb") as copy:
+        while copy.read(_BLOCK):
+            continue
     return path
 
 
@@ -106,7 +110,8 @@ async def fill_store(store: Store, count: int) -> None:
 
 def octets_by_table(path: Path) -> dict[str, int]:
     """Give the octets of the pages of each table (https://www.sqlite.org/dbstat.html)."""
-    connection = sqlite3.connect(path)
+    # it is not in use, so SQLite need put nothing beside it
+    connection = sqlite3.connect(f"{path.absolute().as_uri()}?immutable=1", uri=True)
     try:
         sizes = connection.execute("SELECT name, pgsize FROM dbstat WHERE aggregate = TRUE")
         return dict(sizes.fetchall())
