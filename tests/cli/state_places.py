@@ -25,6 +25,7 @@ listen = ["unix:/nowhere/policy.sock"]
 [state]
 url = "{url}"
 [greylist]
+delay = "1h"
 auto_allow_after = 3
 [limits.per_login]
 key = "sasl_username"
