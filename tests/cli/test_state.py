@@ -379,7 +379,7 @@ def test_a_postgrey_is_taken_over(place: Place, tmp_path: Path) -> None:
         postgrey.deliver("192.0.2.77", "bounce-17-x@example.net", "Jo@example.org", at=then)
         postgrey.ask("192.0.2.99", "short@example.net", "jo@example.org", at=then)
         postgrey.ask("192.0.2.99", "short@example.net", "jo@example.org", at=then + 60)
-        said = place.fine("import", "--postgrey", str(postgrey.dbdir))
+        said = place.fine("import", "--postgrey", str(postgrey.dbdir), "--delay", "5m")
     assert said == "taken in: 2 triplets, 1 clients, 0 limits' keys\n"
     shown = place.json("show", "192.0.2.1")["entries"]
     assert {(e["type"], e.get("sender"), e.get("passed")) for e in shown} == {
