@@ -38,7 +38,7 @@ bench: .venv ## measure policyd beside servers that decide nothing (QUICK=1: in 
 bench-state: debian-bench .venv ## measure what state costs (a quarter of an hour; QUICK=1: seconds)
 	@$(BIN)/python -m bench.state $(if $(QUICK),--quick,--write)
 
-campaign: debian-demo .venv ## reload, kill, stop policyd and fail its store (an hour; QUICK=1: seconds)
+campaign: debian-test .venv ## reload, kill, stop policyd and fail its store (an hour; QUICK=1: seconds)
 	@$(BIN)/python -m tools.campaign $(if $(QUICK),--quick,--write)
 
 fuzz: .venv ## property tests with many more examples
