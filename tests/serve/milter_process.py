@@ -26,7 +26,7 @@ from typing import Any
 import milter
 
 from policyd.checks.interface import Answer as Found
-from policyd.checks.interface import Check
+from policyd.checks.interface import Check, Counting
 from policyd.config.policy import load_policy
 from policyd.facts.table import Attributes
 from policyd.observe.log import Level
@@ -81,6 +81,18 @@ class Recorder:
 
     def check(self, check: str, result: str, seconds: float) -> None:
         """Checks are no subject here."""
+
+    def count(self, counting: Counting, labels: tuple[str, ...], amount: float) -> None:
+        """Nor is what they count."""
+
+    def unsettled(self, limit: str, count: int) -> None:
+        """Nothing is reserved here."""
+
+    def dependency_up(self, name: str, up: bool) -> None:
+        """There is no dependency here."""
+
+    def fallback(self, name: str) -> None:
+        """There is no dependency here."""
 
     def protocol_error(self, front_end: FrontEnd, reason: str) -> None:
         self.line(error=reason, front_end=front_end)
