@@ -154,16 +154,7 @@ class StateFile:
     def _open(self) -> Opened:
         connection = self.writer()
         try:
-            migrate(connection)
-            connection.execute("PRAGMA journal_mode = WAL")
-            # a transaction opens the log and the index
-            connection.execute("BEGIN IMMEDIATE")
-            connection.execute("ROLLBACK")
-            identity = self.identity()
-            if identity is None:
-                raise BusyError(  # noqa: TRY301 -- the connection is closed below
-                    f"{self.path}: it was deleted while it was opened"
-                )
+            identity = self._prepare(connection)
             beside = tuple(
                 _identity(self.path.with_name(self.path.name + suffix)) for suffix in _BESIDE
             )
@@ -171,6 +162,19 @@ class StateFile:
         except BaseException:
             connection.close()
             raise
+
+    def _prepare(self, connection: sqlite3.Connection) -> Identity:
+        migrate(connection)
+        (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+        if mode != "wal":
+            raise StoreError("its file system cannot share memory; name a local file in state.url")
+        # a transaction opens the log and the index
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("ROLLBACK")
+        identity = self.identity()
+        if identity is None:
+            raise BusyError(f"{self.path}: it was deleted while it was opened")
+        return identity
 
 
 def _size(path: Path) -> int:

@@ -18,6 +18,7 @@ from typing import Any, Final, TypeVar
 from policyd.store.model import StoreError
 from policyd.store.sqlite_book import SqliteBook
 from policyd.store.sqlite_file import BusyError, Identity, Opened, StateFile
+from policyd.store.sqlite_log import SqliteLog
 
 LOOK: Final = 0.5
 """Seconds between looks whether the file is still the one that is open."""
@@ -28,7 +29,9 @@ _PAUSE: Final = (0.0002, 0.003)
 _IDLE: Final = 0.2
 """Seconds without work after which the log is written back."""
 _LONG_LOG: Final = 16 * 2**20
-"""Octets of the log after which it is written back in between."""
+"""Octets of the log after which it is written back in between, by a thread of its own."""
+_TOO_LONG_LOG: Final = 64 * 2**20
+"""Octets of the log after which nothing else is written meanwhile, so that it begins anew."""
 
 _T = TypeVar("_T")
 
@@ -62,6 +65,7 @@ class Writer:
         self._before: Opened | None = None
         self._looked = 0.0
         self._written = False
+        self._log: SqliteLog | None = None
 
     @property
     def identity(self) -> Identity | None:
@@ -108,7 +112,11 @@ class Writer:
                     self._jobs.put(None)
                     break
                 group.append(more)
-            self._serve(group)
+            try:
+                self._serve(group)
+            except Exception as error:  # noqa: BLE001 -- the thread goes on for the others
+                self._let_go()
+                self._answer(group, StoreError(f"{type(error).__name__}: {error}"))
         self._write_back(idle=True)
         self._close()
 
@@ -185,6 +193,7 @@ class Writer:
             try:
                 self._opened = self._file.open(self._before)
                 self._before = None
+                self._log = SqliteLog(self._file)
                 self._looked = now
             except (StoreError, BusyError) as error:
                 self._wait(error, deadline)
@@ -208,6 +217,9 @@ class Writer:
 
     def _let_go(self) -> None:
         """Open the file anew the next time: it may be another one."""
+        if self._log is not None:
+            self._log.close()
+            self._log = None
         if self._opened is not None:
             self._before, self._opened = self._opened, None
 
@@ -228,19 +240,23 @@ class Writer:
 
     def _write_back(self, *, idle: bool) -> None:
         """Bring what is in the log into the database, when nothing else is to be done."""
-        if not self._written or self._opened is None:
+        if not self._written or self._opened is None or self._log is None or self._log.busy:
+            return
+        size = self._file.log_size()
+        if not idle and size < _TOO_LONG_LOG:
+            if size >= _LONG_LOG:
+                self._log.write_back()
             return
         try:
-            log = self._file.log_size()
-            if not idle and log < _LONG_LOG:
-                return
-            mode = "TRUNCATE" if idle and log >= _LONG_LOG else "PASSIVE"
+            mode = "TRUNCATE" if idle and size >= _LONG_LOG else "PASSIVE"
             self._opened.connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
             self._written = not idle
         except sqlite3.Error as error:
             self._fault(error)
 
     def _close(self) -> None:
+        if self._log is not None:
+            self._log.close()
         for opened in (self._opened, self._before):
             if opened is not None:
                 opened.connection.close()
