@@ -25,9 +25,13 @@ class SqliteLog:
     def __init__(self, file: StateFile) -> None:
         """Open another connection; sqlite3.Error."""
         self._connection: Final = file.writer()
-        # the first look opens the files
-        self._connection.execute("SELECT id FROM asked").fetchone()
         self._thread: threading.Thread | None = None
+        try:
+            # the first look opens the database and its log
+            self._connection.execute("SELECT id FROM asked").fetchone()
+        except BaseException:
+            self._connection.close()
+            raise
 
     @property
     def busy(self) -> bool:

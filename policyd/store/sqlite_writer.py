@@ -193,10 +193,13 @@ class Writer:
             try:
                 self._opened = self._file.open(self._before)
                 self._before = None
-                self._log = SqliteLog(self._file)
                 self._looked = now
+                self._log = SqliteLog(self._file)
             except (StoreError, BusyError) as error:
                 self._wait(error, deadline)
+            except sqlite3.Error as error:
+                self._let_go()
+                self._wait(self._file.fault(error), deadline)
 
     def _wait(self, error: StoreError | BusyError, deadline: float) -> None:
         """Wait a little before another try, if it is worth one."""
