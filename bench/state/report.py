@@ -54,7 +54,7 @@ def _stores(title: str, part: str, stores: Stores) -> str:
         _heading(title, part, stores.measured),
         _markdown(
             (
-                *("asked", "tasks", "triplets", "a second", "min–max", "of empty"),
+                *("asked", "at once", "triplets", "a second", "min–max", "of empty"),
                 *("p50 ms", "p99 ms", "max ms"),
             ),
             [
@@ -88,7 +88,7 @@ def _size(part: str, stores: Stores) -> str:
         f" {where} {stores.octets / 1e6:,.0f} MB. The process that asks has"
         f" {stores.resident_many / 1e6:.0f} MB resident, with few triplets"
         f" {stores.resident_few / 1e6:.0f} MB. The least of the ratios is"
-        f" **{slowest.ratio:.2f}** ({slowest.kind}, {slowest.tasks} tasks); the goal is 0.80."
+        f" **{slowest.ratio:.2f}** ({slowest.kind}, {slowest.tasks} at once); the goal is 0.80."
     )
 
 

@@ -107,7 +107,7 @@ def test_a_full_store_is_compared_with_an_empty_one() -> None:
 
     assert "| look-up | 1 | 1,000 | 90 | 90–90 | 0.90 | 1.000 | 1.000 | 1.0 |" in text
     assert "A triplet takes **150 octets** (the goal is less than 200), 84 of them" in text
-    assert "**0.70** (look-up, 1 tasks); the goal is 0.80" in text
+    assert "**0.70** (look-up, 1 at once); the goal is 0.80" in text
 
 
 def test_what_dropping_adds_stands_beside_the_noise() -> None:
