@@ -58,21 +58,30 @@ class StateFile:
         """Tell which file has the name now; None if none has, or it cannot be told."""
         return _identity(self.path)
 
-    def open(self, before: Opened | None) -> Opened:
-        """
-        Open the file for writing, make it if it is not there, and bring it to the newest schema.
-
-        `before` is what this process had opened under the name, which is closed.
-        """
+    def open(self) -> Opened:
+        """Open the file for writing, made if it is not there, and bring it to the newest schema."""
         try:
             with self._directory_locked():
-                self._clear_away(before)
-                if before is not None:
-                    before.connection.close()
                 if _identity(self.path) is None:
+                    self._clear_away(None)
                     self._make()
                 return self._open()
         except (sqlite3.Error, OSError, StoreError) as error:
+            raise self.fault(error) from error
+
+    def let_go(self, before: Opened) -> None:
+        """
+        Close what is open, and unlink what it leaves behind if its file is gone.
+
+        Once only: while they are open, files are told apart by their inodes, which may be used
+        again for those of another worker as soon as they are closed.
+        """
+        try:
+            with self._directory_locked():
+                if _identity(self.path) != before.identity:
+                    self._clear_away(before)
+                before.connection.close()
+        except (sqlite3.Error, OSError) as error:
             raise self.fault(error) from error
 
     def log_size(self) -> int:
@@ -129,16 +138,11 @@ class StateFile:
             os.close(descriptor)
 
     def _clear_away(self, before: Opened | None) -> None:
-        """Unlink the log and the index of a file that is gone."""
-        there = _identity(self.path)
+        """Unlink the log and the index that stand there; with `before` only if they are its own."""
         for number, suffix in enumerate(_BESIDE):
             beside = self.path.with_name(self.path.name + suffix)
             found = _identity(beside)
-            # inodes are told apart while the old ones are still open, so none is used again
-            of_before = (
-                before is not None and there != before.identity and found == before.beside[number]
-            )
-            if found is not None and (there is None or of_before):
+            if found is not None and (before is None or found == before.beside[number]):
                 beside.unlink()
 
     def _make(self) -> None:

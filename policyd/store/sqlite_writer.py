@@ -191,8 +191,10 @@ class Writer:
             if self._opened is not None:
                 return self._opened
             try:
-                self._opened = self._file.open(self._before)
-                self._before = None
+                if self._before is not None:
+                    self._file.let_go(self._before)
+                    self._before = None
+                self._opened = self._file.open()
                 self._looked = now
                 self._log = SqliteLog(self._file)
             except (StoreError, BusyError) as error:

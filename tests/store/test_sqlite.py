@@ -18,6 +18,7 @@ from policyd.store.interface import Store
 from policyd.store.model import Charge, Message, StoreError, Triplet
 from policyd.store.sqlite import SqliteStore
 from policyd.store.sqlite_schema import APPLICATION_ID, MIGRATIONS, migrate
+from policyd.store.sqlite_writer import LOOK
 
 T = TypeVar("T")
 NOW = 1_800_000_000_000
@@ -173,6 +174,68 @@ def test_who_gives_up_waiting_leaves_the_others_their_answer(path: Path) -> None
 
     on(path, work)
     assert on(path, known(2)) == triplet(2)
+
+
+def test_files_of_another_worker_are_left_though_their_inodes_were_ours(path: Path) -> None:
+    index, kept = path.with_name(f"{path.name}-shm"), path.with_name("kept")
+
+    async def work(store: SqliteStore) -> None:
+        await store.ping()
+        inode = index.stat().st_ino
+        path.with_name("old").hardlink_to(path)
+        kept.hardlink_to(index)
+        garbage = path.with_name("garbage")
+        garbage.write_bytes(b"no database at all" * 1000)
+        garbage.replace(path)
+        await asyncio.sleep(LOOK)
+        with pytest.raises(StoreError, match="damaged"):
+            await store.ping()
+        path.unlink()  # noqa: ASYNC240 -- nobody else is kept from running
+        other = SqliteStore(path)
+        await other.put([triplet(1)], NOW)
+        await other.close()
+        index.hardlink_to(kept)
+        assert await known(1)(store) == triplet(1)
+        assert index.stat().st_ino == inode
+
+    on(path, work)
+
+
+def test_what_a_deleted_file_leaves_behind_is_not_taken_for_the_new_ones(path: Path) -> None:
+    async def work(store: SqliteStore) -> None:
+        await store.put([triplet(1)], NOW)
+        path.unlink()  # noqa: ASYNC240 -- nobody else is kept from running
+        await asyncio.sleep(LOOK)
+        assert await known(1)(store) is None
+        await store.put([triplet(2)], NOW)
+
+    on(path, work)
+    assert on(path, known(1)) is None
+    assert on(path, known(2)) == triplet(2)
+    connection = sqlite3.connect(path)
+    assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    connection.close()
+
+
+def test_a_worker_that_comes_after_a_deletion_shares_the_new_file_with_the_others(
+    path: Path,
+) -> None:
+    async def work(one: SqliteStore) -> None:
+        await one.put([triplet(1)], NOW)
+        path.unlink()  # noqa: ASYNC240 -- nobody else is kept from running
+        other = SqliteStore(path)
+        await other.put([triplet(2)], NOW)
+        await asyncio.sleep(LOOK)
+        for number in range(3, 203, 2):
+            await one.put([triplet(number)], NOW)
+            await other.put([triplet(number + 1)], NOW)
+        assert await known(202)(one) == triplet(202)
+        assert await known(201)(other) == triplet(201)
+        assert (await one.stats(NOW)).triplets == 201
+        await other.close()
+
+    on(path, work)
+    assert on(path, lambda store: store.stats(NOW)).triplets == 201
 
 
 def test_several_processes_may_make_the_file_at_once(path: Path) -> None:
