@@ -6,7 +6,7 @@ client and recipient alone: at rcpt it would stop callouts, which go no further 
 """
 
 from collections.abc import Callable, Iterable
-from functools import partial
+from functools import lru_cache, partial
 from ipaddress import ip_address
 from typing import Final
 
@@ -37,6 +37,8 @@ NAME: Final = "greylisted"
 DEPENDENCY: Final = "store"
 SHADOW: Final = f"shadow{SEPARATOR}"
 """Before the clients of rules in shadow, which change nothing of what is enforced."""
+_CACHED: Final = 8_192
+"""Addresses that are remembered to be loopback or not: ipaddress takes its time."""
 SEVERAL: Final = "*"
 """For recipients at data that Postfix does not name, since there are several."""
 
@@ -164,11 +166,16 @@ def _exempt(attributes: Attributes, stage: Stage) -> bool:
     return (
         not address
         or read.text(attributes.get("recipient")).lower() == "postmaster"
-        or ip_address(address).is_loopback
+        or _is_loopback(address)
         or attributes.get("local_submission") is True
         or bool(read.text(attributes.get("sasl_username")))
         or (not read.text(attributes.get("sender"))) is not (stage is Stage.DATA)
     )
+
+
+@lru_cache(maxsize=_CACHED)
+def _is_loopback(address: str) -> bool:
+    return ip_address(address).is_loopback
 
 
 def _recipient(attributes: Attributes) -> str:

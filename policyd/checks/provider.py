@@ -47,6 +47,7 @@ def client_key(address: str, name: str, *, ipv4: int, ipv6: int) -> str:
     return domain
 
 
+@lru_cache(maxsize=_CACHED)
 def network_key(address: str, ipv4: int, ipv6: int) -> str:
     """Give an address's network by the lengths of prefixes: `192.0.2.0/24`; empty if it is none."""
     host = _host(address)
