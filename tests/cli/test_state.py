@@ -91,7 +91,7 @@ def test_all_is_listed_in_tables_by_kind(place: Place) -> None:
     )
     null = by_key["example.com", "<>", "eve@example.org"]
     assert null[-1].startswith("a retry passes now;")
-    assert null[3:5] == ["1h ago", "1h ago"]
+    assert [re.sub(r"^1h\d*m? ago$", "1h ago", each) for each in null[3:5]] == ["1h ago", "1h ago"]
     assert by_key["example.com", "ann@example.com", "jo@example.org"][3] == "1d ago"
     assert ["per_login", "jo@example.org", "12", "2000 recipients per 1h", "admitted"] in found
     assert by_key["per_login", "eve", "2000"][-1].startswith("exceeded; retry after ")

@@ -75,7 +75,7 @@ def test_postfix_knows_every_parameter_of_master_cf(file: Path, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("file", "asked"),
     [
-        ("main.cf.plain", [("RCPT", "")]),
+        ("main.cf.plain", [("RCPT", ""), ("DATA", "")]),
         (
             "main.cf.lists",
             [
