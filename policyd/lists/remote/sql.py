@@ -29,6 +29,8 @@ _SQLITE_REOPENED: Final = 1
 
 _PATIENCE: Final = 0.8
 """How much of a list's timeout SQLite may take: cancelled, it would go on in its thread."""
+_LAST_WORDS: Final = 0.05
+"""Seconds in which aiosqlite's threads, also of a file that could not be opened, tell the loop."""
 
 
 class SqlSource:
@@ -88,6 +90,8 @@ class SqlSource:
     async def close(self) -> None:
         """Close the pool."""
         await self._engine.dispose()
+        if self._patience:
+            await asyncio.sleep(_LAST_WORDS)
 
 
 class _LostError(Exception):
