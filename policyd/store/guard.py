@@ -166,8 +166,7 @@ class GuardedStore:
 
         half_time = asyncio.get_running_loop().call_later(self._timeout / 2, doubt)
         try:
-            async with asyncio.timeout(self._timeout):
-                return await operation()
+            return await _within(self._timeout, operation)
         except (ValueError, TypeError):
             raise
         except Exception as error:
@@ -202,8 +201,7 @@ class GuardedStore:
     async def _asked(self) -> str:
         """Ask the store whether it answers: why not, or nothing."""
         try:
-            async with asyncio.timeout(self._patience):
-                await self._store.ping()
+            await _within(self._patience, self._store.ping)
         except Exception as error:  # noqa: BLE001  whatever it is, the store does not answer
             return self._reason(error, self._patience)
         self._answers += 1
@@ -215,3 +213,17 @@ class GuardedStore:
         self._known, self._why = True, why
         if new:
             self._changed(not why, why)
+
+
+async def _within(seconds: float, operation: Callable[[], Awaitable[_Result]]) -> _Result:
+    """Await an operation for so long; a caller that is cancelled is, whatever became of it."""
+    task = asyncio.current_task()
+    before = 0 if task is None else task.cancelling()
+    try:
+        async with asyncio.timeout(seconds):
+            return await operation()
+    finally:
+        # asyncio.wait_for of Python 3.11, by which redis-py sends, forgets that it was cancelled
+        # when it is done at the same time; who ends a task that goes on for ever waits for ever
+        if task is not None and task.cancelling() > before:
+            raise asyncio.CancelledError

@@ -38,12 +38,14 @@ class Scripted:
     """
     A store that answers after `latency` seconds, never while `frozen`, or raises `failing`.
 
-    `slow_operations` are slow by themselves: they take so many seconds, and pings do not.
+    `slow_operations` are slow by themselves: they take so many seconds, and pings do not. With
+    `forgets`, whoever is cancelled goes on as if nothing were.
     """
 
     def __init__(self) -> None:
         self.latency = 0.0
         self.slow_operations = 0.0
+        self.forgets = False
         self.failing: Exception | None = None
         self.wrong: Exception | None = None
         self.thawed = asyncio.Event()
@@ -71,6 +73,9 @@ class Scripted:
         try:
             await asyncio.sleep(self.latency)
             await self.thawed.wait()
+        except asyncio.CancelledError:
+            if not self.forgets:
+                raise
         finally:
             self.under_way -= 1
 
@@ -390,6 +395,24 @@ def test_a_caller_that_gives_up_is_no_fault_of_the_store() -> None:
     run(story)
 
 
+def test_a_caller_that_gives_up_does_so_though_the_store_forgets_it() -> None:
+    async def story(bench: Bench) -> None:
+        async def ask_again_and_again() -> None:
+            for _ in range(100):
+                await bench.guard.greylist(ASK, 1)
+
+        bench.store.forgets = True
+        bench.store.latency = TIMEOUT / 10
+        caller = asyncio.create_task(ask_again_and_again())
+        await asyncio.sleep(TIMEOUT / 4)
+        caller.cancel()
+        await asyncio.wait((caller,), timeout=TIMEOUT)
+        assert caller.cancelled()
+        assert bench.told == [(True, "")]
+
+    run(story)
+
+
 def test_callers_that_give_up_early_do_not_hide_that_the_store_is_frozen() -> None:
     async def story(bench: Bench) -> None:
         bench.store.frozen = True
@@ -448,6 +471,21 @@ def test_a_listing_that_is_broken_off_is_ended_in_the_store() -> None:
         assert bench.store.under_way == 0
 
     run(story)
+
+
+def test_the_watch_ends_though_the_store_forgets_that_it_does() -> None:
+    async def play() -> None:
+        bench = Bench()
+        bench.store.forgets = True
+        bench.store.latency = TIMEOUT / 2
+        bench.guard.start()
+        await asyncio.sleep(TIMEOUT / 4)
+        assert bench.store.pings == 1
+        await bench.guard.close()
+        bench.store.forgets = False
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    asyncio.run(play())
 
 
 def test_a_store_that_cannot_be_closed_is_left_in_time() -> None:
