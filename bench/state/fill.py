@@ -79,7 +79,7 @@ def copied(kept: Path, path: Path) -> Path:
 
 def fill_file(path: Path, count: int, every: int = 0) -> None:
     """Make a state file with so many triplets."""
-    StateFile(path).open(None).connection.close()
+    StateFile(path).open().connection.close()
     connection = sqlite3.connect(path, isolation_level=None)
     try:
         # it is whole or thrown away, so nothing is written twice
