@@ -22,7 +22,7 @@ from policyd.store.sqlite_schema import migrate
 
 MODE: Final = 0o640
 _BESIDE: Final = ("-wal", "-shm")
-_LOG_KEPT: Final = 2**20
+_LOG_KEPT: Final = 2**18
 """Octets of the log when it begins anew: its size then tells how much is to be written back."""
 
 _BUSY: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL})
