@@ -2,8 +2,8 @@
 The log of a state file, written back into the database while others go on writing.
 
 That is a checkpoint, which takes as long as the disk needs for a thousand pages and two fsync(2):
-hundredths of a second. Nobody who writes waits for it (https://www.sqlite.org/wal.html, section 2.2),
-so it is done by a connection and a thread of its own. The log begins anew with the first
+hundredths of a second. Nobody who writes waits for it (https://www.sqlite.org/wal.html, section
+2.2), so it is done by a connection and a thread of its own. The log begins anew with the first
 transaction after a checkpoint during which there was none.
 """
 

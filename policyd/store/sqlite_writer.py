@@ -33,7 +33,7 @@ _LONG_LOG: Final = 4 * 2**20
 Octets of the log after which it is written back in between, by a thread of its own.
 
 The longer it is, the longer it takes to write it back and to cut it off. While half a million
-triplets expire, one decision in a thousand then takes more than 5 ms; with 16 MB it is 7 to 19 ms.
+triplets expire, one decision in a thousand takes 4 to 5 ms or more; with 16 MB it is 7 to 19 ms.
 Two workers write as much with one as with the other.
 """
 _TOO_LONG_LOG: Final = 64 * 2**20
