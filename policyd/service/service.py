@@ -10,15 +10,12 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from concurrent.futures import Future
-from threading import Lock
 from typing import Any, Final, TypeVar, cast
 
 import msgspec
 
-from policyd.checks.interface import CheckFailedError, Count
 from policyd.checks.settling import Ends
 from policyd.facts.table import Attributes
-from policyd.observe.log import Level
 from policyd.observe.series import Layout, Row
 from policyd.protocol.delegation import Asked, Request, encode_action
 from policyd.rules.outcome import ignored_when_answered_there
@@ -28,7 +25,7 @@ from policyd.service.ids import Ids
 from policyd.service.outlets import Counters, Journal
 from policyd.service.reply import FAULT, argument_of, reply_of
 from policyd.service.settling import Settling
-from policyd.service.throttle import Throttle
+from policyd.service.telling import Telling
 from policyd.smtp.decision import Decision, RuleHit, Source, Verdict
 from policyd.smtp.stage import FrontEnd, RestrictionList, Stage
 
@@ -87,7 +84,7 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
     wire: bytes = b""
 
 
-class Service:
+class Service(Telling):
     """Decides what it is asked, by the policy in force; see the module."""
 
     def __init__(
@@ -107,19 +104,13 @@ class Service:
 
         `connections` is told of one more or one less of a front end, on whichever thread it is.
         """
-        self.policy = policy
+        super().__init__(policy, metrics, log, connections, timer)
         self.loop: asyncio.AbstractEventLoop | None = None
-        self._metrics = metrics
-        self._log = log
         self._ids = ids
-        self._connections = connections
         self._settings = settings or Settings()
         self._clock = clock
-        self.timer = timer
-        self.lock = Lock()
         self.decision_timeout = self._settings.decision_timeout
-        self.settling = Settling(self._settle_failed)
-        self._throttle = Throttle()
+        self.settling = Settling(self.settle_failed)
 
     def take(self, policy: Policy, settings: Settings, layout: Layout, row: Row) -> None:
         """
@@ -254,72 +245,6 @@ class Service:
             self._metrics.answered(answer.front_end, answer.decision, answer.stages, seconds)
         if self._settings.log_decisions or _is_told(answer.decision):
             self._log.decision(answer.decision, answer.attributes, answer.front_end, seconds)
-
-    def protocol_error(self, front_end: FrontEnd, reason: str, **detail: object) -> None:
-        """Count and log what a peer did wrong."""
-        with self.lock:
-            self._metrics.protocol_error(front_end, reason)
-        self._log.event("warning", "protocol.error", frontend=front_end, reason=reason, **detail)
-
-    def connected(self, front_end: FrontEnd, delta: int) -> None:
-        """Tell of connections: one more or one less."""
-        self._connections(front_end, delta)
-
-    def checked(self, check: str, result: str, seconds: float) -> None:
-        """Count a check."""
-        with self.lock:
-            self._metrics.check(check, result, seconds)
-
-    def dropped(self, what: str, count: int) -> None:
-        """Count what was thrown away rather than waited for (observe.known.WHAT_IS_DROPPED)."""
-        with self.lock:
-            self._metrics.dropped(what, count)
-
-    def counted(self, counts: tuple[Count, ...]) -> None:
-        """Count what a check counts beside its result."""
-        with self.lock:
-            for counting, labels, amount in counts:
-                self._metrics.count(counting, labels, amount)
-
-    def tell(self, level: Level, event: str, /, **fields: object) -> None:
-        """Log an event of what decisions rely on."""
-        self._log.event(level, event, **fields)
-
-    def dependency_is(self, name: str, up: bool) -> None:
-        """Show whether something answers, if the policy in force depends on it."""
-        with self.lock:
-            if name in self.policy.dependencies:
-                self._metrics.dependency_up(name, up)
-
-    def dependency_changed(self, name: str, up: bool, why: str) -> None:
-        """Tell that something which policyd depends on answers again, or no longer does."""
-        if up:
-            self._log.event("info", "dependency.up", dependency=name)
-        else:
-            self._log.event("error", "dependency.down", dependency=name, reason=why)
-
-    def unsettled(self, limits: Mapping[str, int]) -> None:
-        """Count what messages reserved of limits and never settled."""
-        with self.lock:
-            for limit, count in limits.items():
-                self._metrics.unsettled(limit, count)
-
-    def check_failed(self, rule: str, failure: CheckFailedError) -> None:
-        """Count a check that could not be made, and tell why, of each rule once a minute."""
-        with self.lock:
-            if failure.dependency:
-                self._metrics.fallback(failure.dependency)
-            left_out = self._throttle.left_out(rule, self.timer())
-        if left_out is not None:
-            self._log.event(
-                "warning", "check.failed", rule=rule, failure=str(failure), left_out=left_out
-            )
-
-    def _settle_failed(self, why: str) -> None:
-        with self.lock:
-            left_out = self._throttle.left_out("", self.timer())
-        if left_out is not None:
-            self._log.event("warning", "settle.failed", failure=why, left_out=left_out)
 
     def _decide(self, asking: "_Asking") -> Answer:
         try:
