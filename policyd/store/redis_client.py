@@ -27,9 +27,6 @@ from redis.exceptions import (
     RedisClusterException,
     RedisError,
 )
-from redis.exceptions import (
-    TimeoutError as SlowError,
-)
 
 from policyd.store.model import StoreError
 from policyd.store.place import Kind, Place
@@ -43,8 +40,13 @@ _CONNECTIONS: Final = 256
 _PROBE_LASTS: Final = 1000
 _PROBES: Final = 10_000
 """How many keys are tried to find one of each master."""
-_PART: Final = 0.5
-"""Of the time limit, what one node of a Cluster gets: there is to be time to ask another."""
+_PART: Final = 0.4
+"""
+Of the time limit, what one node of a Cluster gets: there is to be time to ask another.
+
+Less than half, after which a ping is given up (guard): redis-py looks for a new master when a node
+was too slow, not when nobody waits any more.
+"""
 _SENTINEL_PART: Final = 0.25
 
 _Result = TypeVar("_Result")
@@ -105,8 +107,10 @@ class Client(ABC):
 
     async def ping(self, keys: Keys) -> None:
         """Write something for a second (SET): to a replica, or to a full server, nobody can."""
-        for number in await self._do(lambda: self._probes(keys)):
-            await self.command("SET", keys.probe(number), "", "PX", _PROBE_LASTS)
+        numbers = await self._do(lambda: self._probes(keys))
+        await asyncio.gather(
+            *(self.command("SET", keys.probe(number), "", "PX", _PROBE_LASTS) for number in numbers)
+        )
 
     @abstractmethod
     async def close(self) -> None:
@@ -116,7 +120,7 @@ class Client(ABC):
         try:
             async with asyncio.timeout(self._timeout), self._turns:
                 return await operation()
-        except (TimeoutError, SlowError) as error:
+        except TimeoutError as error:
             raise StoreError(f"{self.name}: no answer within {self._timeout:g} s") from error
         except MasterNotFoundError as error:
             raise StoreError(f"{self.name}: no sentinel tells of a master") from error

@@ -48,7 +48,7 @@ _STEP: Final = 500
 """Keys that are looked at at once."""
 _PUT: Final = 128
 """Keys that are put in or removed at once."""
-_TALLIED: Final = 5000
+_TALLIED: Final = 1000
 """Keys that a server counts at once: it does nothing else for about two milliseconds."""
 _DROPPED: Final = 1000
 """Messages that are taken note of at once, at most."""
