@@ -80,8 +80,9 @@ async def works_again(store: Store) -> float:
     begun = time.monotonic()
     while time.monotonic() < begun + 20:
         try:
-            await store.ping()
-        except StoreError:
+            async with asyncio.timeout(0.5):
+                await store.ping()
+        except (StoreError, TimeoutError):
             await asyncio.sleep(0.05)
         else:
             return time.monotonic() - begun
