@@ -6,17 +6,16 @@ moment, and it measures how late its own timer is: what waits longer than that w
 
 import asyncio
 import gc
-import multiprocessing
 import time
 from collections.abc import Iterable
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from multiprocessing.sharedctypes import RawValue
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import uvloop
 
+from tools.campaign.apart import Apart
 from tools.campaign.asking import Asking
 from tools.campaign.course import AGAIN, Control, Course, Plan
 from tools.campaign.tally import EXAMPLES, Lags, Loaded
@@ -24,63 +23,24 @@ from tools.campaign.telling import Telling
 
 TICK: Final = 0.005
 """Seconds between two firings of the timer whose lateness is measured."""
-START_LIMIT: Final = 30.0
 
 
-class LoadError(Exception):
-    """The load did not start or did not end."""
-
-
-class Load:
-    """A running load. As a context manager it is under way within, and ended afterwards."""
+class Load(Apart):
+    """The askers and tellers of a plan."""
 
     def __init__(self, plan: Plan, generation: int = 0) -> None:
         """Take a plan, and the generation of the policy that is in force."""
-        context = multiprocessing.get_context("spawn")
         self.control: Any = RawValue(Control, generation, generation, 0)
-        self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_main, args=(plan, self.control, theirs))
-        self._patience = plan.patience
-        self._theirs = theirs
+        super().__init__(_main, (plan, self.control), end=self._stop, patience=plan.patience)
 
-    def __enter__(self) -> Self:
-        """Start it; LoadError when it does not come up."""
-        self._process.start()
-        self._theirs.close()
-        try:
-            self._receive(START_LIMIT)
-        except BaseException:
-            self._process.kill()
-            raise
-        return self
-
-    def __exit__(
-        self,
-        exception: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """End it."""
+    def _stop(self) -> None:
         self.control.ended = 1
-        if exception is not None:
-            self._process.kill()
-        self._process.join()
-        self._pipe.close()
 
     def finish(self) -> Loaded:
         """Have nothing more asked, and give what it came to."""
-        self.control.ended = 1
-        loaded = self._receive(self._patience + START_LIMIT)
+        loaded = self.last_words()
         assert isinstance(loaded, Loaded)
         return loaded
-
-    def _receive(self, seconds: float) -> object:
-        try:
-            if self._pipe.poll(seconds):
-                return self._pipe.recv()
-        except EOFError:
-            pass
-        raise LoadError("the load's process does not answer")
 
 
 def _main(plan: Plan, control: Any, pipe: Connection) -> None:

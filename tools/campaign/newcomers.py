@@ -4,18 +4,17 @@ import asyncio
 import contextlib
 import gc
 import itertools
-import multiprocessing
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.sharedctypes import RawValue
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import uvloop
 
-from tools.campaign.load import START_LIMIT, TICK, LoadError
+from tools.campaign.apart import Apart
+from tools.campaign.load import TICK
 from tools.campaign.verdicts import Asked, Kind, request
 
 _AGAIN: Final = 0.05
@@ -32,55 +31,22 @@ class Pace:
     """After which an answer that has not come is lost."""
 
 
-class Newcomers:
+class Newcomers(Apart):
     """A running load. As a context manager it is under way within, and ended afterwards."""
 
     def __init__(self, address: tuple[str, int], pace: Pace) -> None:
-        context = multiprocessing.get_context("spawn")
         self._ended: Any = RawValue("b", 0)
-        self._pipe, self._theirs = context.Pipe()
-        self._patience = pace.patience
-        parts = (address, pace, self._ended, self._theirs)
-        self._process = context.Process(target=_main, args=parts)
+        arguments = (address, pace, self._ended)
+        super().__init__(_main, arguments, end=self._stop, patience=pace.patience)
 
-    def __enter__(self) -> Self:
-        """Start it; LoadError when it does not come up."""
-        self._process.start()
-        self._theirs.close()
-        try:
-            self._receive(START_LIMIT)
-        except BaseException:
-            self._process.kill()
-            raise
-        return self
-
-    def __exit__(
-        self,
-        exception: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """End it."""
+    def _stop(self) -> None:
         self._ended.value = 1
-        if exception is not None:
-            self._process.kill()
-        self._process.join()
-        self._pipe.close()
 
     def finish(self) -> Asked:
         """Have nothing more asked, and give all that was."""
-        self._ended.value = 1
-        asked = self._receive(self._patience + START_LIMIT)
+        asked = self.last_words()
         assert isinstance(asked, Asked)
         return asked
-
-    def _receive(self, seconds: float) -> object:
-        try:
-            if self._pipe.poll(seconds):
-                return self._pipe.recv()
-        except EOFError:
-            pass
-        raise LoadError("the load's process does not answer")
 
 
 def _main(address: tuple[str, int], pace: Pace, ended: Any, pipe: Connection) -> None:
