@@ -21,7 +21,8 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
-_PORTS = range(10_000, 32_000)  # below the ports that the kernel gives to outgoing connections
+_BUS = 10_000  # what a node adds to its port for the Cluster bus
+_PORTS = range(10_000, 22_000)  # both below those that the kernel gives to outgoing connections
 _SLOTS = 16_384
 _START = 20  # seconds that servers are given to start, or to agree on something
 _MASTER = "mail"
@@ -134,9 +135,20 @@ class RedisServer:
         )
 
     def wait(self) -> None:
-        """Wait until it answers; RedisServerError with its log if it does not."""
+        """
+        Wait until it answers; RedisServerError with its log if it does not.
+
+        It is started again if it has ended: somebody may have had its port, or its port of the
+        Cluster bus, for a moment.
+        """
+
+        def answers() -> bool:
+            if self._process is not None and self._process.poll() is not None:
+                self.start()
+            return self.ready
+
         try:
-            until(lambda: self.ready)
+            until(answers)
         except TimeoutError as error:
             raise RedisServerError(self._log.read_text("utf-8", "replace")) from error
 
@@ -398,12 +410,17 @@ def _follows(replica: RedisServer) -> bool:
 
 
 def free_port() -> int:
-    """Find a port of loopback that nothing listens on."""
+    """Find a port of loopback that nothing listens on, nor on that of its Cluster bus."""
     while True:
         port = random.choice(_PORTS)  # noqa: S311  no secret
-        with socket.socket() as listening, contextlib.suppress(OSError):
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listening.bind(("127.0.0.1", port))
+        with (
+            socket.socket() as listening,
+            socket.socket() as bus,
+            contextlib.suppress(OSError),
+        ):
+            for each, number in ((listening, port), (bus, port + _BUS)):
+                each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                each.bind(("127.0.0.1", number))
             return port
 
 
