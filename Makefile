@@ -8,8 +8,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 PACKAGES := build-essential ca-certificates libmilter-dev python3-dev
 MTA := postfix
-COMPARED_WITH := redis-server postgrey sqlgrey libdbd-sqlite3-perl
-TESTED_WITH := prometheus procps redis-server redis-sentinel redis-tools postgresql slapd ldap-utils db-util postgrey
+COMPARED_WITH := redis-server postgrey sqlgrey libdbd-sqlite3-perl postfix-policyd-spf-python unbound
+TESTED_WITH := prometheus procps redis-server redis-sentinel redis-tools postgresql slapd ldap-utils db-util postgrey nsd unbound
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .NOTPARALLEL:

@@ -42,7 +42,7 @@ apt-get -qq -y --no-install-recommends -o Dpkg::Use-Pty=0 install "${missing[@]}
 if [ -d /run/systemd/system ]; then
     for package in "${missing[@]}"; do
         case $package in
-        postfix | prometheus | redis-* | postgresql* | slapd | postgrey | sqlgrey) systemctl --quiet disable "$package.service" || true ;;
+        postfix | prometheus | redis-* | postgresql* | slapd | postgrey | sqlgrey | nsd | unbound) systemctl --quiet disable "$package.service" || true ;;
         esac
     done
 fi

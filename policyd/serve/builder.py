@@ -18,13 +18,13 @@ from policyd.config.policy import Loaded, load_policy, outline_of
 from policyd.lists.load import Snapshot, reread
 from policyd.lists.parcel import pack as pack_list
 from policyd.lists.source import ListSource
+from policyd.processes.channel import Channel
+from policyd.processes.memory import kept, octets_of
+from policyd.processes.spawn import ignore_signals
 from policyd.rules.parcel import pack as pack_policy
 from policyd.rules.parcel import unpack as unpack_policy
 from policyd.serve.building import Build, Building, Built, ListReading, Reread
-from policyd.serve.channel import Channel
-from policyd.serve.memory import kept, octets_of
 from policyd.serve.milter import takes_descriptors
-from policyd.serve.spawn import ignore_signals
 from policyd.service import series_of
 
 _POLITE: Final = 10

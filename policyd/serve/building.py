@@ -14,9 +14,9 @@ from policyd.config.problem import Problem
 from policyd.lists.signature import Signatures
 from policyd.lists.source import Fault, ListSource
 from policyd.observe.series import Series
-from policyd.serve.channel import Channel, pair
-from policyd.serve.memory import kept, let_go, octets_of
-from policyd.serve.spawn import start_module
+from policyd.processes.channel import Channel, pair
+from policyd.processes.memory import kept, let_go, octets_of
+from policyd.processes.spawn import start_module
 
 BUILD_WITHIN: Final = 300.0
 """Seconds; lists of ten million entries take a tenth of it."""

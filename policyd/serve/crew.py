@@ -14,8 +14,9 @@ from collections.abc import Callable, Coroutine, Iterator, Sequence
 from enum import StrEnum
 from typing import Final
 
-from policyd.serve.channel import Channel, pair
-from policyd.serve.memory import let_go
+from policyd.processes.channel import Channel, pair
+from policyd.processes.memory import let_go
+from policyd.processes.spawn import start_module
 from policyd.serve.messages import (
     Begin,
     Connection,
@@ -29,7 +30,6 @@ from policyd.serve.messages import (
     Uses,
 )
 from policyd.serve.pulse import INTERVAL, Pulse, new_memory
-from policyd.serve.spawn import start_module
 from policyd.smtp.stage import FrontEnd
 
 HUNG_AFTER: Final = 5.0

@@ -18,9 +18,9 @@ from policyd.lists.load import emptied
 from policyd.lists.source import Fault
 from policyd.lists.watch import Watcher
 from policyd.observe.board import Board
+from policyd.processes.memory import let_go
 from policyd.serve.building import BuildError, Product, build, reread
 from policyd.serve.commands import Outcome, Why
-from policyd.serve.memory import let_go
 from policyd.serve.supply import Supply
 
 LOOK_AT_FILES: Final = 1.0

@@ -10,9 +10,9 @@ from typing import Final
 
 import uvloop
 
+from policyd.processes.spawn import SUPERVISORS
 from policyd.serve.building import BuildError, build
 from policyd.serve.signals import Signals
-from policyd.serve.spawn import SUPERVISORS
 from policyd.serve.supervisor import Supervisor
 
 CONFIGURATION: Final = 78

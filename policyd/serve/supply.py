@@ -10,8 +10,8 @@ from policyd.lists.named import NamedList
 from policyd.lists.source import Kind
 from policyd.lists.written import written_out
 from policyd.observe.board import Board
+from policyd.processes.memory import kept, let_go
 from policyd.serve.building import ListParts, ListReading, Product
-from policyd.serve.memory import kept, let_go
 from policyd.serve.messages import Take
 from policyd.service import Settings
 

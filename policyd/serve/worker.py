@@ -29,12 +29,13 @@ from policyd.lists.parcel import unpack as unpack_list
 from policyd.observe.log import Format, Log, capture_logging, open_log
 from policyd.observe.metrics import Metrics
 from policyd.observe.series import map_row
+from policyd.processes.channel import Channel
+from policyd.processes.memory import let_go, octets_of
+from policyd.processes.spawn import ignore_signals
 from policyd.protocol.delegation import Reason
 from policyd.rules.parcel import unpack as unpack_policy
 from policyd.rules.policy import Policy
-from policyd.serve.channel import Channel
 from policyd.serve.delegation import DelegationServer
-from policyd.serve.memory import let_go, octets_of
 from policyd.serve.messages import (
     Begin,
     Connection,
@@ -49,7 +50,6 @@ from policyd.serve.messages import (
 )
 from policyd.serve.milter import MilterServer
 from policyd.serve.pulse import INTERVAL, Pulse
-from policyd.serve.spawn import ignore_signals
 from policyd.serve.state import State
 from policyd.service import Answer, Ids, Service
 from policyd.smtp.stage import FrontEnd

@@ -16,7 +16,7 @@ from typing import Any, Final, Generic, TypeVar
 
 import msgspec
 
-from policyd.serve.memory import let_go
+from policyd.processes.memory import let_go
 
 MOST_DESCRIPTORS: Final = 250
 """In one packet; SCM_MAX_FD is 253. What has more sends the first of them ahead."""

@@ -9,8 +9,8 @@ import msgspec
 import pytest
 import uvloop
 
-from policyd.serve.channel import MOST_DESCRIPTORS, Channel, pair
-from policyd.serve.memory import kept, let_go, octets_of
+from policyd.processes.channel import MOST_DESCRIPTORS, Channel, pair
+from policyd.processes.memory import kept, let_go, octets_of
 
 
 class Word(msgspec.Struct, tag=True):
