@@ -5,41 +5,70 @@ from typing import Final
 
 import msgspec
 
+from policyd.checks import content, dmarc, dnsbl, domains, signatures, spf
 from policyd.checks.greylist import DEPENDENCY, GreylistSettings, greylisted
 from policyd.checks.interface import Check, CheckFailedError
 from policyd.checks.limits import Limit, definitions, exceeds
 from policyd.checks.listed import listed
+from policyd.checks.zone import Zone
+from policyd.dns.answer import Resolver
 from policyd.lists.remote.lookups import Lookups
+from policyd.processes.work import Runner
 from policyd.store.interface import Store
 
 STORE: Final = DEPENDENCY
 """The dependency that stands for state."""
 
 
+class Configured(msgspec.Struct, frozen=True):
+    """What the configuration defines for checks."""
+
+    greylist: GreylistSettings = GreylistSettings()
+    limits: Mapping[str, Limit] = {}
+    zones: Mapping[str, Zone] = {}
+
+
 class Live(msgspec.Struct, frozen=True):
-    """What checks are asked with: state, remote lists, and seconds since the epoch."""
+    """
+    What checks are asked with: state, remote lists, the DNS, and seconds since the epoch.
+
+    `brief` does work of milliseconds, much of it at once; `heavy` reads whole messages.
+    """
 
     store: Store
     lookups: Lookups
     clock: Callable[[], float]
+    resolver: Resolver
+    zones: dnsbl.Zones
+    brief: Runner
+    heavy: Runner
 
 
-def declared(
-    greylist: GreylistSettings, limits: Mapping[str, Limit], live: Live | None = None
-) -> Mapping[str, Check]:
+def declared(configured: Configured, live: Live | None = None) -> Mapping[str, Check]:
     """Give the checks for conditions to name; asked without `live`, they fail."""
-    store = None if live is None else live.store
     clock = _no_time if live is None else live.clock
+    store = None if live is None else live.store
+    resolver = None if live is None else live.resolver
+    brief = None if live is None else live.brief
+    heavy = None if live is None else live.heavy
+    sender = spf.SenderPolicy(brief)
+    signed = signatures.Signatures(heavy)
     return _named(
-        greylisted(store, clock, greylist),
-        exceeds(store, clock, definitions(limits)),
+        greylisted(store, clock, configured.greylist),
+        exceeds(store, clock, definitions(configured.limits)),
         listed(None if live is None else live.lookups),
+        *dnsbl.checks(None if live is None else live.zones, configured.zones),
+        *domains.checks(resolver),
+        *spf.checks(sender),
+        *signatures.checks(signed),
+        *dmarc.checks(resolver, sender, signed),
+        *content.checks(heavy),
     )
 
 
 def serving(live: Live) -> Mapping[str, Check]:
     """Give the checks for a policy to ask, which brings along what it has configured."""
-    return declared(GreylistSettings(), {}, live)
+    return declared(Configured(), live)
 
 
 def _no_time() -> float:

@@ -74,7 +74,8 @@ class Answer:
 
     `result` is one of the check's `results`; `values` may hold only names of its `values`;
     `counts` are of its `countings`. `give_back` takes back what asking has taken: it is awaited
-    when the same request ends in a refusal.
+    when the same request ends in a refusal. `without` tells of what was to be asked, did not
+    answer, and was not needed to answer.
     """
 
     value: object
@@ -82,6 +83,7 @@ class Answer:
     values: Mapping[str, str] = field(default_factory=dict)
     counts: tuple[Count, ...] = ()
     give_back: Callable[[], Awaitable[None]] | None = None
+    without: tuple[CheckFailedError, ...] = ()
 
 
 Ask = Callable[..., Answer] | Callable[..., Awaitable[Answer]]
@@ -90,17 +92,19 @@ Ask = Callable[..., Answer] | Callable[..., Awaitable[Answer]]
 @dataclass(frozen=True, slots=True)
 class Definition:
     """
-    Something of the configuration that a condition names in a check's call: a limit.
+    Something of the configuration that a condition names in a check's call: a limit, a DNS list.
 
     The check is asked with `value`, which pickle(3) can take, and the values of `key`, each
     an expression over facts as in conditions. `place` is where the file says it. `objection` tells
-    why it cannot be asked at a stage, and the mend; None if it can.
+    why it cannot be asked at a stage, and the mend; None if it can. `dependency` is what asking
+    relies on, beside what the check itself does.
     """
 
     value: object
     key: tuple[str, ...] = ()
     place: str = ""
     objection: Callable[[Stage], tuple[str, str] | None] = lambda _stage: None
+    dependency: str = ""
 
 
 class Follow(msgspec.Struct, frozen=True):
@@ -131,9 +135,13 @@ class Check:
 
     With `sited`, the first argument is a Site. With `stages`, only rules there may ask. With
     `definitions`, a call names some of them, `check('a', 'b')`, and asks with a tuple `(value,
-    *key)` of each; calls joined by `or` are one call. `configured` is asked with as the last
-    argument, whatever the call says. `follows`: a rule that asks at a stage is asked at another
-    too.
+    *key)` of each; calls joined by `or` are one call if the result is a truth value. With `every`,
+    a call without names asks with all whose keys are known where it stands. `configured` is asked
+    with as the last argument, whatever the call says. `follows`: a rule that asks at a stage is
+    asked at another too.
+
+    A check of another package that is not `remote` is asked in a process of its own, which is
+    killed when an answer takes longer than `limit` seconds.
     """
 
     name: str
@@ -153,8 +161,10 @@ class Check:
     sited: bool = False
     stages: frozenset[Stage] | None = None
     definitions: Mapping[str, Definition] | None = None
+    every: bool = False
     configured: object = None
     follows: Mapping[Stage, Follow] = field(default_factory=dict)
+    limit: float = 5.0
 
 
 def installed() -> Mapping[str, Check]:

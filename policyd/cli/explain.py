@@ -9,17 +9,16 @@ from typing import Final
 import click
 import msgspec
 
-from policyd.checks.builtin import Live
 from policyd.cli.configured import config_option, load_or_exit
 from policyd.cli.kept import opened
 from policyd.config.state import state_settings
 from policyd.facts.table import FACTS, FactType
-from policyd.lists.remote.lookups import Lookups
 from policyd.protocol.delegation import STATES, ProtocolError, Request, read_context
 from policyd.prove.explain import Asking, Explanation, RuleTrace, UndecidedError, why
 from policyd.prove.explain import explain as explain_request
 from policyd.prove.rehearsal import Rehearsal
 from policyd.rules.policy import AT_RCPT
+from policyd.serve.asked import Asked
 from policyd.service import Settings
 from policyd.smtp.decision import Mode
 from policyd.smtp.stage import Stage
@@ -55,7 +54,8 @@ def explain(
     """
     attributes, named = _read(request)
     rehearsal = Rehearsal()
-    loaded = load_or_exit(config, Live(rehearsal, Lookups(time.monotonic), time.time))
+    asked = Asked()
+    loaded = load_or_exit(config, asked.live(rehearsal))
     rehearsal.opened = partial(opened, config, state_settings(loaded.config, config))
     try:
         found = explain_request(
@@ -67,6 +67,7 @@ def explain(
                 utf8=loaded.config.replies.utf8,
             ),
             now=time.time(),
+            close=asked.close,
         )
     except UndecidedError as error:
         raise click.UsageError(str(error)) from error

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from policyd.checks.builtin import Live, declared
+from policyd.checks.builtin import Configured, Live, declared
 from policyd.checks.interface import Check, installed
 from policyd.checks.limits import Limit
 from policyd.config.greylist import greylist_settings
@@ -59,7 +59,7 @@ def load_policy(
     policyd's own checks can be asked only with `live`.
     """
     read = load(path)
-    own = declared(greylist_settings(read.model), read.limits, live)
+    own = declared(Configured(greylist_settings(read.model), read.limits), live)
     known = {**(installed() if checks is None else checks), **own}
     policy, complaints = build(
         read.rules,

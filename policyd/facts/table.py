@@ -17,7 +17,8 @@ Attributes = Mapping[str, object]
 """
 What a front end knows, by attribute name: text as Postfix gives it, numbers as digits. The milter
 adds `recipients` (tuple of addresses), `headers` (tuple of name and value), `attachments` (tuple
-of names and types), `body_size` (int) and `local_submission` (bool).
+of names and types), `body_size` (int), `local_submission` (bool), and `message` for checks
+(mail.arrived.Arrived).
 """
 
 
@@ -35,6 +36,7 @@ class FactType(StrEnum):
     DURATION = "duration"
     MAILS = "mail addresses"
     TEXTS = "texts"
+    MESSAGE = "message"
 
 
 Known = Mapping[FrontEnd, frozenset[Stage]]
@@ -122,6 +124,7 @@ _TABLE: Final = (
     Fact("headers", FactType.TEXTS, _milter(_END), "all header lines, `Name: value`"),
     Fact("attachments", FactType.TEXTS, _milter(_END), "names and types of the attachments"),
     Fact("body_size", FactType.SIZE, _milter(_END), "bytes of the body"),
+    Fact("message", FactType.MESSAGE, _milter(_END), "the message itself, for checks to read"),
 )
 
 FACTS: Final[Mapping[str, Fact]] = {fact.name: fact for fact in _TABLE}

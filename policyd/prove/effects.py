@@ -107,7 +107,7 @@ def failures(policy: Policy) -> tuple[Failure, ...]:
             rule.name,
             rule.stage,
             tuple(dict.fromkeys(call.source for call in calls)),
-            tuple(dict.fromkeys(call.dependency for call in calls if call.dependency)),
+            tuple(dict.fromkeys(each for call in calls for each in call.dependencies)),
             _then(rule),
         )
         for rule in policy.rules

@@ -5,7 +5,7 @@ The decision is made by the service and the prediction by `protocol.postfix`, as
 """
 
 import random
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 import msgspec
@@ -79,16 +79,30 @@ class UndecidedError(Exception):
     """No front end decides what was asked; says so."""
 
 
+async def _close_nothing() -> None:
+    """Have nothing to close."""
+
+
 def explain(
-    policy: Policy, attributes: Attributes, asking: Asking, *, settings: Settings, now: float
+    policy: Policy,
+    attributes: Attributes,
+    asking: Asking,
+    *,
+    settings: Settings,
+    now: float,
+    close: Callable[[], Awaitable[None]] = _close_nothing,
 ) -> Explanation:
-    """Decide one request at `now` (seconds since the epoch); UndecidedError if nobody would."""
+    """
+    Decide one request at `now` (seconds since the epoch); UndecidedError if nobody would.
+
+    `close` lets go of what its checks have opened.
+    """
     question = _question(policy, attributes, asking.asked)
     silent = _Silent()
     service = Service(policy, silent, silent, Ids(random.getrandbits), settings, clock=lambda: now)
     restriction = asking.asked.restriction if question.front_end is FrontEnd.POLICY else None
     answer, traced, values = service.trace(
-        question, attributes, restriction=restriction, state=asking.state
+        question, attributes, restriction=restriction, state=asking.state, close=close
     )
     decision = answer.decision
     setting = Setting(question.front_end, asking.state, restriction, asking.hostname)

@@ -354,6 +354,10 @@ class _RuleBuilder:
                 )
 
 
+def _defined(call: nodes.CheckCall) -> Iterator[object]:
+    return (each.value for each in call.arguments if isinstance(each, nodes.Defined))
+
+
 def _other_place(verdict: Verdict, stage: Stage, owner: FrontEnd) -> str:
     """Name the places where a verb can be done."""
     for front_end in (owner, *(f for f in FrontEnd if f is not owner)):
@@ -406,6 +410,7 @@ def _policy(rules: tuple[Rule, ...], surroundings: Surroundings) -> Policy:
             if local[stage]
         },
         hash=surroundings.hash,
-        dependencies=tuple(dict.fromkeys(call.dependency for _, call in calls if call.dependency)),
+        dependencies=tuple(dict.fromkeys(each for _, call in calls for each in call.dependencies)),
+        defined=tuple({id(each): each for _, call in calls for each in _defined(call)}.values()),
         reserving=frozenset(owner for owner, call in calls if call.site and call.site.settles),
     )

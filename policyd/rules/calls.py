@@ -62,8 +62,14 @@ def parse_check(parser: Parser, tree: ast.Call, check: Check) -> nodes.Node:
         parser.fact(name)
     site = Site(scope.stage, scope.shadow, scope.settles) if check.sited else None
     return nodes.CheckCall(
-        parser.text(tree), check.result, check, arguments, needs, site, check.dependency
+        parser.text(tree), check.result, check, arguments, needs, site, _relied_on(check, arguments)
     )
+
+
+def _relied_on(check: Check, arguments: Iterable[nodes.Node]) -> tuple[str, ...]:
+    """Give what a call relies on: the check itself, and what it asks with."""
+    own = (each.dependency for each in arguments if isinstance(each, nodes.Defined))
+    return tuple(dict.fromkeys(filter(None, (check.dependency, *own))))
 
 
 def _arguments(parser: Parser, tree: ast.Call, check: Check) -> tuple[nodes.Node, ...]:
@@ -92,6 +98,8 @@ def _defined(
 ) -> tuple[nodes.Node, ...]:
     """Read the names of what the configuration defines, and the keys of that."""
     usage = f"write {check.name}('NAME'), in quotes"
+    if not tree.args and check.every:
+        return _every(parser, check, definitions)
     if not tree.args:
         raise FaultError(f"{check.name}() names nothing", usage)
     found: dict[str, nodes.Node] = {}
@@ -108,9 +116,35 @@ def _defined(
         objection = definition.objection(parser.scope.stage)
         if objection is not None:
             raise FaultError(*objection)
-        key = tuple(_key(parser, text, definition) for text in definition.key)
-        found[name] = nodes.Defined(name, FactType.TEXT, definition.value, key)
+        found[name] = _one(parser, name, definition)
     return tuple(found.values())
+
+
+def _one(parser: Parser, name: str, definition: Definition) -> nodes.Node:
+    key = tuple(_key(parser, text, definition) for text in definition.key)
+    return nodes.Defined(name, FactType.TEXT, definition.value, key, definition.dependency)
+
+
+def _every(
+    parser: Parser, check: Check, definitions: Mapping[str, Definition]
+) -> tuple[nodes.Node, ...]:
+    """Give all that can be asked here."""
+    if not definitions:
+        raise FaultError(f"{check.name}() has nothing to ask", "define it in the configuration")
+    found = []
+    why = ("", "")
+    for name, definition in definitions.items():
+        objection = definition.objection(parser.scope.stage)
+        if objection is not None:
+            why = objection
+            continue
+        try:
+            found.append(_one(parser, name, definition))
+        except FaultError as error:
+            why = (error.fault.what, error.fault.mend)
+    if not found:
+        raise FaultError(f"{check.name}() has nothing to ask here: {why[0]}", why[1])
+    return tuple(found)
 
 
 def _key(parser: Parser, text: str, definition: Definition) -> nodes.Node:
@@ -136,7 +170,9 @@ def asked_together(parts: Iterable[nodes.Node]) -> Iterator[nodes.Node]:
             continue
         arguments = {each.source: each for call in calls for each in nodes.children(call)}
         source = " or ".join(call.source for call in calls)
-        yield replace(first, source=source, arguments=tuple(arguments.values()))
+        given = tuple(arguments.values())
+        relied_on = _relied_on(check, given)
+        yield replace(first, source=source, arguments=given, dependencies=relied_on)
 
 
 def _check_of_definitions(node: nodes.Node) -> Check | None:

@@ -127,22 +127,23 @@ class CheckCall(Node):
     """
     A call of a check: `needs` are the facts that it reads beside its arguments.
 
-    `site` is given to a check that wants it; `dependency` is what the call relies on.
+    `site` is given to a check that wants it; `dependencies` are what the call relies on.
     """
 
     check: Check
     arguments: tuple[Node, ...]
     needs: tuple[str, ...] = ()
     site: Site | None = None
-    dependency: str = ""
+    dependencies: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Defined(Node):
-    """An argument that the configuration defines: its value, and its key over facts."""
+    """An argument that the configuration defines: its value, its key over facts, its dependency."""
 
     value: object
     key: tuple[Node, ...]
+    dependency: str = ""
 
 
 @dataclass(frozen=True, slots=True)

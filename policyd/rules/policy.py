@@ -151,7 +151,8 @@ class Policy:
 
     `ruled` are the stages that have rules. `rules` is empty in a policy that another process
     compiled: what it decides by are its questions (see parcel). `dependencies` are what its
-    checks rely on; `reserving` the front ends whose rules reserve what end-of-data settles.
+    checks rely on, `defined` the values of the definitions that they ask with; `reserving` the
+    front ends whose rules reserve what end-of-data settles.
     """
 
     rules: tuple[Rule, ...]
@@ -164,6 +165,7 @@ class Policy:
     hash: str = ""
     dependencies: tuple[str, ...] = ()
     reserving: frozenset[FrontEnd] = frozenset()
+    defined: tuple[object, ...] = ()
 
     def asked(self, stage: Stage, *, alone: bool) -> Question | None:
         """Give the question of a policy request; None if policy delegation decides none of it."""

@@ -39,7 +39,7 @@ def look_up(
     constant = nodes.Literal(wanted.name, FactType.TEXT, Membership(wanted, asked, word))
     check = checks[NAME]
     return nodes.CheckCall(
-        source, check.result, check, (constant, item), dependency=wanted.dependency
+        source, check.result, check, (constant, item), dependencies=(wanted.dependency,)
     )
 
 

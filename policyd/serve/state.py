@@ -1,5 +1,5 @@
 """
-What a worker has beside its policy: state, remote lists, and the checks that ask them.
+What a worker has beside its policy: state, what else checks ask, and the checks.
 
 It is made once and kept over reloads. Nothing is opened before a policy asks for it.
 """
@@ -9,12 +9,12 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from policyd.checks.builtin import STORE, Live, serving
+from policyd.checks.builtin import STORE, serving
 from policyd.checks.interface import Check, installed
 from policyd.checks.provider import registered_domain
 from policyd.checks.settling import Settlement
-from policyd.lists.remote.lookups import Lookups
 from policyd.rules.policy import Policy
+from policyd.serve.asked import Asked
 from policyd.serve.state_port import StatePort
 from policyd.service import Service
 from policyd.store.guard import GuardedStore
@@ -25,7 +25,7 @@ from policyd.store.upkeep import Upkeep
 
 
 class State:
-    """State and remote lists of one worker; everything runs on its loop."""
+    """State and what else is asked, of one worker; everything runs on its loop."""
 
     def __init__(self, settings: StateSettings, configuration: Path, *, upkeep: bool) -> None:
         """
@@ -36,7 +36,7 @@ class State:
         self.store = GuardedStore(
             open_store(settings), timeout=settings.timeout, changed=self._store_changed
         )
-        self._lookups = Lookups(time.monotonic, self._changed)
+        self.asked = Asked(self._changed)
         self._upkeep: Upkeep | None = None
         if upkeep:
             self._upkeep = Upkeep(
@@ -52,7 +52,7 @@ class State:
 
     def find_checks(self) -> Mapping[str, Check]:
         """Give all checks by name: those of installed packages, and policyd's own."""
-        self.checks = {**installed(), **serving(Live(self.store, self._lookups, time.time))}
+        self.checks = {**installed(), **serving(self.asked.live(self.store))}
         return self.checks
 
     def serve(self, service: Service, policy: Policy) -> None:
@@ -76,7 +76,7 @@ class State:
             self._port.stop()
         if self._upkeep is not None:
             await self._upkeep.close()
-        await self._lookups.close()
+        await self.asked.close()
         if self._serving:
             await self.store.close()
 

@@ -31,6 +31,10 @@ class Notes(Protocol):
         """Count what a check counts beside its result."""
         ...
 
+    def went_without(self, failure: CheckFailedError) -> None:
+        """Tell what did not answer a check that could do without, and count it."""
+        ...
+
     def check_failed(self, rule: str, failure: CheckFailedError) -> None:
         """Tell why a rule's check could not be made, and count that it was done without."""
         ...
@@ -100,6 +104,8 @@ class DecisionContext(msgspec.Struct):
         self.values.update(answer.values)
         if answer.counts:
             self.notes.counted(answer.counts)
+        for failure in answer.without:
+            self.notes.went_without(failure)
         if answer.give_back is not None:
             self.taken.append(answer.give_back)
         return answer.value

@@ -224,15 +224,22 @@ class Service(Telling):
         *,
         restriction: RestrictionList | None,
         state: Stage,
+        close: Callable[[], Awaitable[None]],
     ) -> tuple[Answer, Traced, Mapping[int, object]]:
-        """Decide a question with every step kept; the answer is for showing, not for writing."""
+        """
+        Decide a question with every step kept; the answer is for showing, not for writing.
+
+        `close` lets go of what remote checks have opened.
+        """
         traced = question.trace()
         started, now = self.timer(), self._clock()
         asking = _Asking(question, attributes, started, now, restriction, state=state)
         context = DecisionContext(asking.now, self)
         try:
             found = traced.ask(attributes, context)
-            match = asyncio.run(_wait(found)) if question.remote else cast("Match | None", found)
+            match = (
+                asyncio.run(_wait(found, close)) if question.remote else cast("Match | None", found)
+            )
             answer = self._answer(asking, match, context)
         except Exception as error:  # noqa: BLE001 -- shown as it would be answered
             answer = self._fault(asking, error)
@@ -395,8 +402,11 @@ def _is_told(decision: Decision) -> bool:
     return decision.verdict is Verdict.WARN or decision.source is Source.ERROR
 
 
-async def _wait(found: object) -> Match | None:
-    return await cast("Awaitable[Match | None]", found)
+async def _wait(found: object, close: Callable[[], Awaitable[None]]) -> Match | None:
+    try:
+        return await cast("Awaitable[Match | None]", found)
+    finally:
+        await close()
 
 
 def _is_local(attributes: Attributes) -> bool:

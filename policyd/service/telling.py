@@ -95,6 +95,12 @@ class Telling:
                 "warning", "check.failed", rule=rule, failure=str(failure), left_out=left_out
             )
 
+    def went_without(self, failure: CheckFailedError) -> None:
+        """Count what did not answer a check that could do without; its state is told elsewhere."""
+        if failure.dependency:
+            with self.lock:
+                self._metrics.fallback(failure.dependency)
+
     def settle_failed(self, why: str) -> None:
         """Tell why something that was reserved was not settled, once a minute."""
         with self.lock:

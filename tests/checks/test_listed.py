@@ -159,7 +159,7 @@ def test_the_failure_names_the_list_as_its_dependency(folder: Path) -> None:
     (rule,) = loaded.policy_in_force.rules
     assert rule.condition is not None
     (call,) = nodes.calls_of(rule.condition)
-    assert call.dependency == "list boxes"
+    assert call.dependencies == ("list boxes",)
     constant, _ = call.arguments
     assert isinstance(constant, nodes.Literal)
 

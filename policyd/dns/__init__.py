@@ -1,0 +1,1 @@
+"""DNS: questions and their answers, what asks them, and what a process without a loop asks."""
