@@ -5,9 +5,11 @@
  * a body of 8 KiB, end of message. What the milter negotiates away is not
  * sent, or its reply not waited for. One thread, epoll.
  *
- * milter_load [-c SESSIONS] [-t SECONDS] [-n MESSAGES] [-g GRACE] [-m MESSAGES] ADDRESS
+ * milter_load [-c SESSIONS] [-t SECONDS] [-n MESSAGES] [-g GRACE] [-m MESSAGES]
+ *             [-s SIGNATURE] ADDRESS
  *
  * -m: messages a session; a session that has ended is followed by another.
+ * -s: the value of the DKIM-Signature, lines of which begin with a tab, instead of one that fails.
  * After SECONDS (or -n messages) none is begun; those under way may take GRACE
  * seconds more. A connection that fails is an error, and its place stays empty.
  */
@@ -327,14 +329,16 @@ static void read_options(struct load *load, int argc, char **argv)
     load->course.seconds = 2;
     load->course.grace = 2;
     load->messages = 1;
-    while ((option = getopt(argc, argv, COURSE_OPTIONS "m:")) != -1) {
+    while ((option = getopt(argc, argv, COURSE_OPTIONS "m:s:")) != -1) {
         if (option == 'm')
             load->messages = (unsigned)argument_number("-m", optarg, 1, 1e6);
+        else if (option == 's')
+            sign_with(optarg);
         else
             course_option(&load->course, option, optarg);
     }
     if (optind != argc - 1) {
-        fprintf(stderr, "usage: milter_load " COURSE_USAGE " [-m MESSAGES] ADDRESS\n");
+        fprintf(stderr, "usage: milter_load " COURSE_USAGE " [-m MESSAGES] [-s SIGNATURE] ADDRESS\n");
         exit(2);
     }
     load->address = address_of(argv[optind]);

@@ -71,7 +71,10 @@ static const struct macro MACROS[] = {
     {"{rcpt_mailer}", "virtual", EVENT_FIRST_RCPT, EVENT_SECOND_RCPT},
 };
 
-static const char *const HEADERS[MAIL_HEADERS][2] = {
+#define SIGNATURE 1
+#define FROM 2
+
+static const char *HEADERS[MAIL_HEADERS][2] = {
     {"Received", "from laptop.sender{s}.example (unknown [198.51.100.9])\n"
                  "\tby mail.sender{s}.example (Postfix) with ESMTPSA id 4Vp{m}Kz\n"
                  "\tfor <person{m}@example.org>; Sun, 23 Nov 2026 12:00:00 +0000 (UTC)"},
@@ -90,6 +93,12 @@ static const char *const HEADERS[MAIL_HEADERS][2] = {
     {"Content-Type", "text/plain; charset=us-ascii"},
     {"User-Agent", "Example Mail 4.2"},
 };
+
+void sign_with(const char *signature)
+{
+    HEADERS[SIGNATURE][1] = signature;
+    HEADERS[FROM][1] = "User <user@sender.example>";
+}
 
 static void put(struct output *output, const void *octets, size_t length)
 {

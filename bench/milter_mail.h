@@ -69,6 +69,9 @@ struct mail {
     unsigned message;
 };
 
+/* Send this value of a DKIM-Signature, and with it a From that is the same in every mail. */
+void sign_with(const char *signature);
+
 void put_offer(struct output *output);
 void put_command(struct output *output, char command);
 
