@@ -15,7 +15,7 @@ from policyd.config.model import TABLES
 from policyd.facts.table import FACTS, Fact
 from policyd.observe import families
 from policyd.observe.series import Family
-from policyd.rules.expression import FUNCTIONS
+from policyd.rules.functions import FUNCTIONS
 from policyd.rules.outcome import forbidden, needs_whole_message
 from policyd.smtp.catalogue import NAMED
 from policyd.smtp.decision import Verdict

@@ -110,3 +110,11 @@ def header(value: object, name: str) -> str:
         return ""
     wanted = name.lower()
     return "\n".join(item[1] for item in value if item[0].lower() == wanted)
+
+
+def header_count(value: object, name: str) -> int:
+    """Count the headers of that name (without case)."""
+    if not isinstance(value, tuple):
+        return 0
+    wanted = name.lower()
+    return sum(item[0].lower() == wanted for item in value)

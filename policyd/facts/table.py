@@ -17,8 +17,8 @@ Attributes = Mapping[str, object]
 """
 What a front end knows, by attribute name: text as Postfix gives it, numbers as digits. The milter
 adds `recipients` (tuple of addresses), `headers` (tuple of name and value), `attachments` (tuple
-of names and types), `body_size` (int), `local_submission` (bool), and `message` for checks
-(mail.arrived.Arrived).
+of names and types), `body_size` (int), `utf8_headers` and `local_submission` (bool), and `message`
+for checks (mail.arrived.Arrived).
 """
 
 
@@ -122,6 +122,7 @@ _TABLE: Final = (
     Fact("local_submission", FactType.TRUTH, _milter(_FROM_CONNECT), "it did not come by SMTP"),
     Fact("recipients", FactType.MAILS, _milter(_END), "all accepted recipients"),
     Fact("headers", FactType.TEXTS, _milter(_END), "all header lines, `Name: value`"),
+    Fact("utf8_headers", FactType.TRUTH, _milter(_END), "a header has octets beyond ASCII"),
     Fact("attachments", FactType.TEXTS, _milter(_END), "names and types of the attachments"),
     Fact("body_size", FactType.SIZE, _milter(_END), "bytes of the body"),
     Fact("message", FactType.MESSAGE, _milter(_END), "the message itself, for checks to read"),

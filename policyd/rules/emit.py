@@ -25,6 +25,7 @@ _INLINE: Final[Mapping[str, str]] = {
     "score": "score",
     "helo_is_address": "is_address_literal(a.get('helo_name', ''))",
     "local_submission": "a.get('local_submission') is True",
+    "utf8_headers": "a.get('utf8_headers') is True",
     "sender_local": "local_part(f_sender)",
     "sender_domain": "domain_part(f_sender)",
     "recipient_local": "local_part(f_recipient)",
@@ -91,6 +92,7 @@ class Namespace:
             "domain_part": read.domain_part,
             "floor": _floor,
             "header": read.header,
+            "header_count": read.header_count,
             "ip": read.ip,
             "is_address_literal": read.is_address_literal,
             "keep": _keep,
@@ -187,6 +189,8 @@ class Emitter:
                 return self._several(node)
             case nodes.Header(name=name):
                 return f"header(a.get('headers'), {self._namespace.add('k', name)})"
+            case nodes.HeaderCount(name=name):
+                return f"header_count(a.get('headers'), {self._namespace.add('k', name)})"
             case nodes.CastNode(part=part, type=type_):
                 return f"{_READERS[type_]}({self.source(part)})"
             case nodes.CheckCall():

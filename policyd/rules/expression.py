@@ -13,10 +13,11 @@ from policyd.facts.table import FACTS, FactType, where_known
 from policyd.lists.remote.membership import Word
 from policyd.rules import nodes
 from policyd.rules.calls import asked_together, parse_check
+from policyd.rules.functions import FUNCTIONS, parse_function
 from policyd.rules.grammar import Fault, FaultError, parse_text
 from policyd.rules.literals import LiteralError, clock_minutes, coerce
 from policyd.rules.remote import look_up
-from policyd.rules.scope import NUMBERS, SPEAKERS, Scope, a_type, nearest
+from policyd.rules.scope import METHODS, NUMBERS, SPEAKERS, Scope, a_type, nearest
 
 _ORDERED: Final = NUMBERS | {FactType.TIME}
 _WORDS: Final[Mapping[type[ast.cmpop], str]] = {
@@ -37,12 +38,6 @@ _ARITHMETIC: Final[Mapping[type[ast.operator], str]] = {
     ast.FloorDiv: "//",
     ast.Mod: "%",
 }
-_METHODS: Final[Mapping[FactType, tuple[str, frozenset[str]]]] = {
-    FactType.MAIL: ("holds_mail", frozenset({"addresses", "patterns"})),
-    FactType.DOMAIN: ("holds_domain", frozenset({"domains", "patterns"})),
-    FactType.ADDRESS: ("holds_address", frozenset({"networks"})),
-    FactType.TEXT: ("holds_text", frozenset({"addresses", "patterns"})),
-}
 _FORBIDDEN: Final[Mapping[type[ast.AST], tuple[str, str]]] = {
     ast.Attribute: ("a dot after a name", "facts have no attributes; derived ones have names"),
     ast.Subscript: ("a subscript", "there are none; sender_domain and the like are facts"),
@@ -59,12 +54,6 @@ _FORBIDDEN: Final[Mapping[type[ast.AST], tuple[str, str]]] = {
     ast.Dict: ("a dictionary", "write a list: [ ]"),
     ast.Starred: ("*", "write the values out"),
     ast.Await: ("await", "checks are called by their names alone"),
-}
-FUNCTIONS: Final[Mapping[str, str]] = {
-    "any_in": "any_in(recipients, LIST): a list has at least one of several values",
-    "all_in": "all_in(recipients, LIST): a list has all of several values, and there is one",
-    "header": "header('Name'): the values of that header, joined by newlines; empty without it",
-    "matches": "matches(value, 'pattern'): a linear-time regular expression is found in it",
 }
 
 
@@ -196,15 +185,15 @@ class _Parser:
         if isinstance(right, ast.Name) and right.id in self.scope.remote:
             return self._remote(right.id, item, source, negated=negated)
         if isinstance(right, ast.Name) and right.id not in FACTS:
-            container, method = self._named(right.id, item)
+            container, method = self.named(right.id, item)
             return nodes.Member(source, FactType.TRUTH, item, container, method, negated)
         if isinstance(right, ast.List):
             return self._among(item, right, source, negated=negated)
         where = self.value(right)
         if item.type is FactType.ADDRESS and isinstance(where, nodes.Literal):
-            container = self._write_out("networks", (str(where.value),))
+            container = self.write_out("networks", (str(where.value),))
             return nodes.Member(source, FactType.TRUTH, item, container, "holds_address", negated)
-        if where.type is FactType.TEXT and item.type is FactType.TEXT:
+        if where.type in (FactType.TEXT, FactType.TEXTS) and item.type is FactType.TEXT:
             return nodes.Contains(source, FactType.TRUTH, item, where, negated)
         raise FaultError(
             f"{source}: {a_type(item.type)} is not looked for in {a_type(where.type)}",
@@ -218,16 +207,17 @@ class _Parser:
         call = look_up(item, scope.remote[name], Word.IN, asked, scope.checks)
         return nodes.Not(source, FactType.TRUTH, call) if negated else call
 
-    def _named(self, name: str, item: nodes.Node) -> tuple[nodes.Container, str]:
+    def named(self, name: str, item: nodes.Node) -> tuple[nodes.Container, str]:
+        """Give a list for what is looked for in it, and the method that looks."""
         container = self.scope.lists.get(name)
         if container is None:
             near = nearest(name, self.scope.list_names)
             raise FaultError(f"there is no list {name}", near or f"add a table [lists.{name}]")
-        if item.type not in _METHODS:
+        if item.type not in METHODS:
             raise FaultError(
                 f"{a_type(item.type)} cannot be in a list", "compare it with == or <, >"
             )
-        method, kinds = _METHODS[item.type]
+        method, kinds = METHODS[item.type]
         if not container.kinds & kinds:
             raise FaultError(
                 f"{item.source} is {a_type(item.type)}, and the list {name} has "
@@ -254,8 +244,8 @@ class _Parser:
         }.get(item.type)
         if kind is not None:
             texts = tuple(str(value.value) for value in values)
-            method = _METHODS[item.type][0]
-            container = self._write_out(kind, texts)
+            method = METHODS[item.type][0]
+            container = self.write_out(kind, texts)
             return nodes.Member(source, FactType.TRUTH, item, container, method, negated)
         if item.type not in NUMBERS | {FactType.TEXT}:
             raise FaultError(
@@ -265,7 +255,8 @@ class _Parser:
         where = nodes.Literal(self.text(right), item.type, constants)
         return nodes.Contains(source, FactType.TRUTH, item, where, negated)
 
-    def _write_out(self, kind: str, entries: Sequence[str]) -> nodes.Container:
+    def write_out(self, kind: str, entries: Sequence[str]) -> nodes.Container:
+        """Make a list of what a condition spells out."""
         try:
             return self.scope.write_out(kind, entries)
         except LiteralError as error:
@@ -325,12 +316,8 @@ class _Parser:
         name = tree.func.id
         if tree.keywords:
             raise FaultError(f"{name}() with a named argument", "give the value alone")
-        if name in ("any_in", "all_in"):
-            return self._several(tree, name)
-        if name == "header":
-            return self._header(tree)
-        if name == "matches":
-            return self._matches(tree)
+        if name in FUNCTIONS:
+            return parse_function(self, tree, name)
         check = self.scope.checks.get(name)
         if check is None:
             known = [*FUNCTIONS, *filter(str.isidentifier, self.scope.checks)]
@@ -338,43 +325,6 @@ class _Parser:
             every = ", ".join(known)
             raise FaultError(f"there is no check {name}()", near or f"there are: {every}")
         return parse_check(self, tree, check)
-
-    def _several(self, tree: ast.Call, word: str) -> nodes.Node:
-        usage = f"write {FUNCTIONS[word].partition(':')[0]}"
-        if len(tree.args) != 2 or not isinstance(tree.args[1], ast.Name):
-            raise FaultError(f"{word}() takes several values and the name of a list", usage)
-        items = self.value(tree.args[0])
-        single = {FactType.MAILS: FactType.MAIL, FactType.TEXTS: FactType.TEXT}.get(items.type)
-        if single is None:
-            raise FaultError(f"{items.source} is one {items.type}", f"write {items.source} in ...")
-        name = tree.args[1].id
-        if name in self.scope.remote:
-            source = self.text(tree)
-            return look_up(items, self.scope.remote[name], Word(word), source, self.scope.checks)
-        one = nodes.FactNode(items.source, single, items.source)
-        container, method = self._named(name, one)
-        return nodes.Several(self.text(tree), FactType.TRUTH, word, items, container, method)
-
-    def _header(self, tree: ast.Call) -> nodes.Node:
-        match tree.args:
-            case [ast.Constant(value=str() as name)] if name.strip(":") and ":" not in name:
-                self.fact("headers")
-                return nodes.Header(self.text(tree), FactType.TEXT, name)
-        raise FaultError("header() takes one name", "write header('Subject')")
-
-    def _matches(self, tree: ast.Call) -> nodes.Node:
-        match tree.args:
-            case [value, ast.Constant(value=str() as pattern)]:
-                item = self.value(value)
-                if item.type not in _METHODS or item.type is FactType.ADDRESS:
-                    raise FaultError(
-                        f"{item.source} is {a_type(item.type)}", "match texts and names"
-                    )
-                container = self._write_out("patterns", (pattern,))
-                method = _METHODS[item.type][0]
-                source = self.text(tree)
-                return nodes.Member(source, FactType.TRUTH, item, container, method, negated=False)
-        raise FaultError("matches() takes a value and a pattern", "write matches(helo_name, '^x')")
 
     def _arithmetic(self, tree: ast.BinOp | ast.UnaryOp) -> nodes.Node:
         if isinstance(tree, ast.UnaryOp):

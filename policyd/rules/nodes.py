@@ -98,7 +98,7 @@ class Member(Node):
 
 @dataclass(frozen=True, slots=True)
 class Contains(Node):
-    """A text within a text, or a value among a few literals."""
+    """A text within a text or among several, or a value among a few literals."""
 
     item: Node
     where: Node
@@ -118,6 +118,13 @@ class Several(Node):
 @dataclass(frozen=True, slots=True)
 class Header(Node):
     """`header('Name')`."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderCount(Node):
+    """`header_count('Name')`."""
 
     name: str
 
@@ -205,7 +212,7 @@ def facts_of(node: Node) -> frozenset[str]:
     """Give the names of all facts that a condition reads, those that its checks need included."""
     names = set(named_facts(node))
     for piece in walk(node):
-        if isinstance(piece, Header):
+        if isinstance(piece, Header | HeaderCount):
             names.add("headers")
         elif isinstance(piece, CheckCall):
             names.update(piece.needs)

@@ -13,6 +13,13 @@ from policyd.smtp.stage import FrontEnd, Stage
 
 NUMBERS: Final = frozenset({FactType.NUMBER, FactType.SIZE, FactType.DURATION})
 """The types that are numbers, and can be reckoned with."""
+METHODS: Final[Mapping[FactType, tuple[str, frozenset[str]]]] = {
+    FactType.MAIL: ("holds_mail", frozenset({"addresses", "patterns"})),
+    FactType.DOMAIN: ("holds_domain", frozenset({"domains", "patterns"})),
+    FactType.ADDRESS: ("holds_address", frozenset({"networks"})),
+    FactType.TEXT: ("holds_text", frozenset({"addresses", "patterns"})),
+}
+"""By the type of a value, the method that looks it up, and the kinds of lists that can have it."""
 SPEAKERS: Final = {FrontEnd.POLICY: "policy delegation", FrontEnd.MILTER: "the milter"}
 """The front ends as messages name them."""
 

@@ -111,4 +111,5 @@ def test_no_reader_raises_and_each_is_idempotent(value: object) -> None:
 def test_header_joins_the_values_of_one_name_in_order(headers: list[tuple[str, str]]) -> None:
     wanted = [value for name, value in headers if name.lower() == "a"]
     assert read.header(tuple(headers), "A") == "\n".join(wanted)
+    assert read.header_count(tuple(headers), "A") == len(wanted)
     assert read.texts(tuple(headers)) == tuple(f"{name}: {value}" for name, value in headers)

@@ -14,7 +14,8 @@ DERIVED = {
     "now",
     "score",
 }
-MILTER_ONLY = {"local_submission", "recipients", "headers", "attachments", "body_size"}
+MILTER_ONLY = {"local_submission", "recipients", "headers", "utf8_headers", "attachments"}
+MILTER_ONLY |= {"body_size", "message"}
 
 
 def test_every_attribute_of_postfix_is_a_fact() -> None:

@@ -133,6 +133,34 @@ def test_headers_of_one_name_are_joined_by_newlines() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("when", "holding"),
+    [
+        ("header_count('from') == 2", True),
+        ("header_count('To') == 0 and header_count('Subject') == 1", True),
+        ("header_count('From') > 2", False),
+        ("'a.zip' in attachments", True),
+        ("'zip' in attachments", False),
+        ("'b.zip' not in attachments", True),
+        ("any_in(attachments, ['x', 'Application/ZIP'])", True),
+        ("all_in(attachments, ['a.zip'])", False),
+        ("utf8_headers", True),
+        ("not utf8_headers", False),
+    ],
+)
+def test_content_is_looked_at_by_number_and_name(when: str, holding: bool) -> None:
+    content: dict[str, object] = {
+        "headers": (("From", "a"), ("Subject", "b"), ("FROM", "c")),
+        "attachments": ("a.zip", "application/zip"),
+        "utf8_headers": True,
+    }
+    assert holds(when, content, Stage.END_OF_DATA) is holding
+
+
+def test_no_header_is_there_where_nothing_is_known() -> None:
+    assert holds("header_count('From') == 0 and not utf8_headers", {}, Stage.END_OF_DATA)
+
+
 REFUSED = [
     ("sender.domain == 'x'", "a dot after a name"),
     ("sender[0] == 'x'", "a subscript"),
@@ -173,6 +201,9 @@ REFUSED = [
     ("header('X') == ''", "headers is not known at rcpt to policy delegation"),
     ("recipients == ''", "recipients is not known at rcpt to policy delegation"),
     ("any_in(sender, mailboxes)", "sender is one mail address"),
+    ("header_count() == 1", "header_count() takes one name"),
+    ("header_count('From') > 1", "headers is not known at rcpt"),
+    ("any_in(recipients, [])", "any_in() takes several values and a list"),
     ("sender + 'x' == 'y'", "arithmetic on sender, a mail address"),
     ("a) or (b", "cannot be read"),
     ("a) or b", "closed twice"),

@@ -59,6 +59,9 @@ CONDITIONS = {
     END: (
         "any_in(recipients, mailboxes) and not all_in(recipients, mailboxes)",
         "header('Subject') == 'hello'",
+        "header_count('Subject') == 1",
+        "utf8_headers",
+        "any_in(attachments, ['application/zip'])",
         "body_size > 3",
         "local_submission",
     ),
@@ -75,6 +78,8 @@ REQUEST: Request = {
     "sasl_username": "jo",
     "size": "20000000",
     "body_size": 4,
+    "utf8_headers": True,
+    "attachments": ("a.zip", "application/zip"),
 }
 OTHER: Request = {"client_address": "2001:db8::1", "helo_name": "[::1]", "sender": ""}
 TABLE = [

@@ -213,10 +213,14 @@ class TestDecisions:
             rule("end-of-data", "550 5.7.1 Subject {size}", "header('subject') == 'a b'"),
             rule("end-of-data", "550 5.7.1 Attached", "any_in(attachments, programs)"),
             rule("end-of-data", "550 5.7.1 Large", "body_size > '100 KiB'"),
+            rule("end-of-data", "554 5.6.9 UTF-8", "utf8_headers"),
+            rule("end-of-data", "554 5.6.0 Two", "header_count('From') > 1"),
         )
         with milter.client() as client:
             client.connect()
             for headers, body, expected in (
+                ([(b"Subject", "größe".encode())], b"", "554 5.6.9 UTF-8"),
+                ([(b"From", b"a"), (b"from", b"b")], b"", "554 5.6.0 Two"),
                 ([(b"Subject", b"a\n b")], b"", "550 5.7.1 Subject 18"),
                 ([(b"Content-Type", b"image/x; name=a.exe")], b"x", "550 5.7.1 Attached"),
                 ([(b"Subject", b"c")], b"x" * 200_000, "550 5.7.1 Large"),

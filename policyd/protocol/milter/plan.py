@@ -116,6 +116,7 @@ _EVENTS: Final[Mapping[str, tuple[Event, ...]]] = {
     "recipient_count": (Event.RCPT,),
     "recipients": (Event.RCPT,),
     "headers": (Event.HEADER,),
+    "utf8_headers": (Event.HEADER,),
     "attachments": (Event.HEADER, Event.BODY),
     "body_size": (Event.BODY,),
 }

@@ -250,6 +250,8 @@ class Session:
             attributes["headers"] = tuple(
                 (name, unfolded(decoded(value))) for name, value in self._headers
             )
+        if Event.HEADER in asked:
+            attributes["utf8_headers"] = not all(value.isascii() for _, value in self._headers)
         if Event.BODY in asked:
             attributes["body_size"] = self._body_size
             if Event.HEADER in asked:

@@ -47,6 +47,7 @@ def test_without_rules_only_the_client_is_told_and_nothing_is_waited_for() -> No
         (("recipient_count",), {Event.MAIL, Event.RCPT}),
         (("recipient_domain",), {Event.MAIL, Event.RCPT}),  # of a rcpt rule carried over
         (("headers",), {Event.HEADER}),
+        (("utf8_headers",), {Event.HEADER}),
         (("body_size",), {Event.BODY}),
         (("attachments",), {Event.HEADER, Event.BODY}),
         (("size",), {Event.HEADER, Event.BODY}),
