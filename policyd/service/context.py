@@ -56,7 +56,8 @@ class DecisionContext(msgspec.Struct):
 
     All remote checks together may take `decision_timeout` seconds. Checks that are not remote run
     under the service's lock, since milter callbacks decide on threads of their own. `taken` gives
-    back what remote checks took, for a request that is refused.
+    back what remote checks took, for a request that is refused. `asked` are the remote checks that
+    were made, with what was found or why not: rules that ask the same are answered alike.
     """
 
     now: float
@@ -68,6 +69,7 @@ class DecisionContext(msgspec.Struct):
     failures: list[str] = []
     deadline: float | None = None
     taken: list[Callable[[], Awaitable[None]]] = []
+    asked: dict[tuple[object, ...], Answer | CheckFailedError] = {}
 
     def ask(self, check: Check, attributes: Attributes, *arguments: object) -> object:
         """Make a check that answers at once."""
@@ -79,10 +81,25 @@ class DecisionContext(msgspec.Struct):
         except CheckFailedError:
             notes.checked(check.name, FAILED, notes.timer() - started)
             raise
-        return self._found(check, answer, started)
+        return self._shown(self._counted(check, answer, started))
 
     async def ask_remote(self, check: Check, attributes: Attributes, *arguments: object) -> object:
         """Make a remote check within what is left of the decision's time."""
+        if check.asks_once:
+            return self._shown(await self._made(check, attributes, *arguments))
+        question = (check.name, *arguments)
+        found = self.asked.get(question)
+        if found is None:
+            try:
+                found = await self._made(check, attributes, *arguments)
+            except CheckFailedError as error:
+                found = error
+            self.asked[question] = found
+        if isinstance(found, CheckFailedError):
+            raise CheckFailedError(str(found), found.dependency)
+        return self._shown(found)
+
+    async def _made(self, check: Check, attributes: Attributes, *arguments: object) -> Answer:
         notes = self.notes
         if self.deadline is None:
             self.deadline = notes.timer() + notes.decision_timeout
@@ -97,17 +114,20 @@ class DecisionContext(msgspec.Struct):
                 why = f"{check.name}() took longer than the decision's {notes.decision_timeout:g} s"
                 raise CheckFailedError(why, check.dependency) from error
             raise
-        return self._found(check, answer, started)
+        return self._counted(check, answer, started)
 
-    def _found(self, check: Check, answer: Answer, started: float) -> object:
+    def _counted(self, check: Check, answer: Answer, started: float) -> Answer:
         self.notes.checked(check.name, answer.result, self.notes.timer() - started)
-        self.values.update(answer.values)
         if answer.counts:
             self.notes.counted(answer.counts)
         for failure in answer.without:
             self.notes.went_without(failure)
         if answer.give_back is not None:
             self.taken.append(answer.give_back)
+        return answer
+
+    def _shown(self, answer: Answer) -> object:
+        self.values.update(answer.values)
         return answer.value
 
     def failed(self, match: Match, failure: CheckFailedError) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from policyd.checks.interface import Answer as CheckAnswer
 from policyd.checks.interface import Check, CheckFailedError
-from policyd.facts.table import Attributes
+from policyd.facts.table import Attributes, FactType
 from policyd.observe.log import Level
 from policyd.observe.series import map_row
 from policyd.protocol.delegation import Asked, Request
@@ -203,6 +203,67 @@ class TestRemoteChecks:
             raise KeyError("x")
 
         assert self.world(breaks).ask().wire.startswith(b"action=451 4.3.0 ")
+
+    @staticmethod
+    def asked_by_two(ask: Any, **more: Any) -> World:
+        checks = {
+            "slow": Check("slow", ask, (FactType.MAIL,), remote=True, values={"why": "why"}, **more)
+        }
+        first = rule("first", RCPT, "450 4.7.1 No", "slow(sender) and recipient == 'x@y'")
+        other = rule("other", RCPT, "450 4.7.1 Nor here", "slow(recipient) and recipient == 'x@y'")
+        again = rule("again", RCPT, "450 4.7.1 Because {why}", "slow(sender)")
+        return World(compiled(first, other, again, checks=checks), checks=checks)
+
+    def test_the_same_question_of_several_rules_is_asked_once_in_a_request(self) -> None:
+        asked = []
+
+        async def slow(_: Attributes, address: str) -> CheckAnswer:
+            asked.append(address)
+            return CheckAnswer(True, "true", {"why": f"of {address}"})
+
+        world = self.asked_by_two(slow)
+        answer = world.ask(sender="a@b", recipient="c@d")
+        assert answer.wire == b"action=450 4.7.1 Because of a@b\n\n"
+        assert asked == ["a@b", "c@d"]
+        assert world.count("policyd_checks_total", check="slow") == 2
+        world.ask(sender="a@b", recipient="c@d")
+        assert len(asked) == 4
+
+    def test_one_that_failed_is_not_made_again_in_a_request(self) -> None:
+        asked = []
+
+        async def fails(_: Attributes, address: str) -> CheckAnswer:
+            asked.append(address)
+            raise CheckFailedError("SERVFAIL", "dns")
+
+        world = self.asked_by_two(fails, dependency="dns")
+        assert world.ask(sender="a@b", recipient="c@d").wire == b"action=DUNNO\n\n"
+        assert asked == ["a@b", "c@d"]
+        assert world.log.decisions[0].reason == "; ".join(
+            f"{name}: SERVFAIL" for name in ("first", "other", "again")
+        )
+        assert world.count("policyd_dependency_fallbacks_total", dependency="dns") == 3
+
+    def test_one_that_counts_is_asked_each_time(self) -> None:
+        asked = []
+
+        async def counts(_: Attributes, address: str) -> CheckAnswer:
+            asked.append(address)
+            return CheckAnswer(False, "false")
+
+        self.asked_by_two(counts, asks_once=True).ask(sender="a@b", recipient="c@d")
+        assert asked == ["a@b", "c@d", "a@b"]
+
+    def test_what_did_not_answer_and_was_not_needed_is_counted(self) -> None:
+        async def partly(_: Attributes) -> CheckAnswer:
+            return CheckAnswer(True, "true", without=(CheckFailedError("silent", "other"),))
+
+        checks = {"slow": Check("slow", partly, remote=True, dependency="other")}
+        slow = rule("slow", RCPT, "450 4.7.1 Listed", "slow()")
+        world = World(compiled(slow, checks=checks), checks=checks)
+        assert world.ask().wire == b"action=450 4.7.1 Listed\n\n"
+        assert world.count("policyd_dependency_fallbacks_total", dependency="other") == 1
+        assert world.count("policyd_checks_total", check="slow", result="true") == 1
 
 
 def test_prepend_is_answered_once_a_message() -> None:
