@@ -7,7 +7,7 @@ from typing import cast
 import pytest
 
 from policyd.checks.interface import Answer, Check, Definition, Follow, Site
-from policyd.facts.table import Attributes
+from policyd.facts.table import Attributes, FactType
 from policyd.rules.build import build
 from policyd.rules.parcel import pack, unpack
 from policyd.rules.policy import Match, Policy
@@ -205,3 +205,74 @@ class TestFollowing:
         policy, complaints = built(Asked(), self.GREY, owners=owners)
         assert policy is not None
         assert "no front end decides it" in complaints[0].what
+
+
+def scored(zones: Mapping[str, Definition]) -> tuple[Asked, Mapping[str, Check]]:
+    """Give a check that asks with all that is defined, or with what it is told."""
+    asked = Asked()
+
+    async def score(_attributes: Attributes, *arguments: tuple[object, ...]) -> Answer:
+        asked.calls.append(arguments)
+        return Answer(len(arguments), "true")
+
+    check = Check(
+        "score", score, result=FactType.NUMBER, remote=True, definitions=zones, every=True
+    )
+    return asked, {"score": check}
+
+
+ZONES = {
+    "first": Definition("FIRST", ("client_address",), dependency="dnsbl first"),
+    "second": Definition("SECOND", ("sender_domain",), dependency="dnsbl second"),
+    "third": Definition("THIRD", ("helo_name",), objection=lambda _: ("not here", "elsewhere")),
+}
+
+
+def test_a_call_without_names_asks_with_all_that_are_known_there() -> None:
+    asked, checks = scored(ZONES)
+    made = rule("r", RCPT, "450 4.7.1 x", "score() >= 2")
+    policy, complaints = build((made,), surroundings(ALL_POLICY, checks))
+    assert policy is not None, complaints
+    assert policy.dependencies == ("dnsbl first", "dnsbl second")
+    assert policy.defined == ("FIRST", "SECOND")
+    assert answer(policy, client_address="192.0.2.1", sender="a@b.example") is not None
+    assert asked.calls == [(("FIRST", "192.0.2.1"), ("SECOND", "b.example"))]
+
+
+def test_what_is_not_known_at_a_stage_is_not_asked_with_there() -> None:
+    asked, checks = scored(ZONES)
+    made = rule("r", Stage.CONNECT, "450 4.7.1 x", "score() >= 1")
+    policy, complaints = build((made,), surroundings(ALL_POLICY, checks))
+    assert policy is not None, complaints
+    assert policy.dependencies == ("dnsbl first",)
+    answer(policy, Stage.CONNECT, client_address="192.0.2.1")
+    assert asked.calls == [(("FIRST", "192.0.2.1"),)]
+
+
+@pytest.mark.parametrize(
+    ("zones", "what"),
+    [
+        ({}, "score() has nothing to ask"),
+        ({"third": ZONES["third"]}, "score() has nothing to ask here: not here"),
+        ({"second": ZONES["second"]}, "sender_domain is not known at connect"),
+    ],
+)
+def test_a_call_that_has_nothing_to_ask_is_an_error(
+    zones: Mapping[str, Definition], what: str
+) -> None:
+    _, checks = scored(zones)
+    made = rule("r", Stage.CONNECT, "450 4.7.1 x", "score() >= 1")
+    policy, complaints = build((made,), surroundings(ALL_POLICY, checks))
+    assert policy is None
+    assert any(what in complaint.what for complaint in complaints)
+
+
+def test_what_calls_joined_by_or_rely_on_is_told_of_all() -> None:
+    async def truth(_attributes: Attributes, *_arguments: tuple[object, ...]) -> Answer:
+        return Answer(False, "false")
+
+    check = Check("on", truth, remote=True, definitions=ZONES, dependency="dns")
+    made = rule("r", RCPT, "450 4.7.1 x", "on('first') or on('second')")
+    policy, complaints = build((made,), surroundings(ALL_POLICY, {"on": check}))
+    assert policy is not None, complaints
+    assert policy.dependencies == ("dns", "dnsbl first", "dnsbl second")
