@@ -8,12 +8,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 PACKAGES := build-essential ca-certificates libmilter-dev python3-dev
 MTA := postfix
-COMPARED_WITH := redis-server postgrey sqlgrey libdbd-sqlite3-perl postfix-policyd-spf-python unbound
+COMPARED_WITH := redis-server postgrey sqlgrey libdbd-sqlite3-perl postfix-policyd-spf-python nsd
 TESTED_WITH := prometheus procps redis-server redis-sentinel redis-tools postgresql slapd ldap-utils db-util postgrey nsd unbound
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .NOTPARALLEL:
-.PHONY: help .venv demo test lint bench bench-state campaign fuzz docs lock clean
+.PHONY: help .venv demo test lint bench bench-state bench-authentication campaign fuzz docs lock \
+	clean
 .PHONY: debian-venv debian-demo debian-test debian-bench
 
 help:
@@ -37,6 +38,9 @@ bench: .venv ## measure policyd beside servers that decide nothing (QUICK=1: in 
 
 bench-state: debian-bench .venv ## measure what state costs (a quarter of an hour; QUICK=1: seconds)
 	@$(BIN)/python -m bench.state $(if $(QUICK),--quick,--write)
+
+bench-authentication: debian-bench .venv ## measure what checks cost that ask the DNS (QUICK=1: seconds)
+	@$(BIN)/python -m bench.authentication $(if $(QUICK),--quick,--write)
 
 campaign: debian-test .venv ## reload, kill, stop policyd and fail its store (an hour; QUICK=1: seconds)
 	@$(BIN)/python -m tools.campaign $(if $(QUICK),--quick,--write)
