@@ -18,7 +18,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 .PHONY: debian-venv debian-demo debian-test debian-bench
 
 help:
-	@sed -n '/^[a-z.]*:.*## /s/:.*## /\t/p' Makefile | expand -t 12
+	@sed -n '/^[a-z.-]*:.*## /s/:.*## /\t/p' Makefile | expand -t 22
 
 .venv: .venv/.installed ## the virtual environment, with the command .venv/bin/policyd
 
