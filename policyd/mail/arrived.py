@@ -6,6 +6,10 @@ from typing import Protocol, TypeVar
 T = TypeVar("T")
 
 
+class UnreadableError(Exception):
+    """There was no room to keep a message that was to be read; says what was missing."""
+
+
 class Arrived(Protocol):
     """
     The message that a milter's end-of-data is about: the fact `message`.
@@ -23,7 +27,8 @@ class Arrived(Protocol):
         Give a descriptor of a file with the whole message, for another process to read.
 
         Lines end in CR LF as SMTP has them. The descriptor stays the message's; whoever reads it
-        seeks for itself (pread(2), mmap(2)).
+        seeks for itself (pread(2), mmap(2)). UnreadableError if there was no room for the message,
+        by which a check that reads it fails.
         """
         ...
 

@@ -10,6 +10,7 @@ import msgspec
 
 from policyd.checks.interface import Answer, Check, CheckFailedError, Count
 from policyd.facts.table import Attributes
+from policyd.mail.arrived import UnreadableError
 from policyd.rules.policy import Match
 
 FAILED: Final = "failed"
@@ -108,8 +109,10 @@ class DecisionContext(msgspec.Struct):
         try:
             async with asyncio.timeout(max(0.0, self.deadline - started)):
                 answer = await cast("Awaitable[Answer]", check.ask(attributes, *arguments))
-        except (CheckFailedError, TimeoutError) as error:
+        except (CheckFailedError, UnreadableError, TimeoutError) as error:
             notes.checked(check.name, FAILED, notes.timer() - started)
+            if isinstance(error, UnreadableError):
+                raise CheckFailedError(f"{check.name}(): {error}") from error
             if isinstance(error, TimeoutError):
                 why = f"{check.name}() took longer than the decision's {notes.decision_timeout:g} s"
                 raise CheckFailedError(why, check.dependency) from error
