@@ -8,19 +8,16 @@ hosting networks are named after their addresses, and have nothing in common but
 """
 
 import re
-from functools import cache, lru_cache
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Final
 
-from publicsuffixlist import PublicSuffixList
-
+from policyd.dns.suffix import registered_domain
 from policyd.facts import read
 
 _CACHED: Final = 8_192
 """Clients remembered by a process, at about 400 octets each; a look-up else takes 10 to 60 µs."""
 
-_LONGEST: Final = 255  # octets of a domain (RFC 1035 section 2.3.4)
-_DOMAIN: Final = re.compile(r"[a-z0-9_-]+(?:\.[a-z0-9_-]+)+")
 _NUMBER: Final = re.compile(r"[0-9]+")
 _NUMBERS: Final = re.compile(r"[0-9]+(?:[-._x]{1,2}[0-9]+){2,}")
 _SEPARATORS: Final = re.compile(r"[-._]+")
@@ -59,24 +56,6 @@ def network_key(address: str, ipv4: int, ipv6: int) -> str:
 def _host(address: str) -> str:
     """Give an address in canonical form, without the zone of a link-local one (RFC 4007)."""
     return read.ip(address).partition("%")[0]
-
-
-def registered_domain(name: str) -> str:
-    """
-    Give the public suffix that a domain is under, and the label before it; empty if it has none.
-
-    A domain of which a company hands out parts to its customers is a public suffix too (the
-    private section of the list). `name` is as read.domain() gives it.
-    """
-    if len(name) > _LONGEST or _DOMAIN.fullmatch(name) is None:
-        return ""
-    return _suffixes().privatesuffix(name) or ""
-
-
-@cache
-def _suffixes() -> PublicSuffixList:
-    """Read the list, in a tenth of a second and 3 MiB, when it is first needed."""
-    return PublicSuffixList()
 
 
 def spells_address(name: str, address: IPv4Address | IPv6Address) -> bool:

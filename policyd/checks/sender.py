@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Final
 
 from policyd.checks.keys import key_part
-from policyd.checks.provider import registered_domain
+from policyd.dns.suffix import registered_domain
 from policyd.facts import read
 
 _CACHED: Final = 4_096

@@ -9,10 +9,11 @@ import msgspec
 from policyd.checks.greylist import SHADOW, GreylistSettings, recipient_key
 from policyd.checks.keys import key_part
 from policyd.checks.limits import Limit
-from policyd.checks.provider import network_key, registered_domain
+from policyd.checks.provider import network_key
 from policyd.checks.rate import Rate
 from policyd.checks.sender import folded
 from policyd.checks.wording import duration_text
+from policyd.dns.suffix import registered_domain
 from policyd.facts import read
 from policyd.store import account as accounts
 from policyd.store.model import Account, Charge, Client, Entry, Terms, Triplet

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from policyd.checks.builtin import STORE, serving
 from policyd.checks.interface import Check, installed
-from policyd.checks.provider import registered_domain
 from policyd.checks.settling import Settlement
+from policyd.dns.suffix import registered_domain
 from policyd.rules.policy import Policy
 from policyd.serve.asked import Asked
 from policyd.serve.state_port import StatePort

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policyd.checks.provider import client_key, network_key, registered_domain
+from policyd.checks.provider import client_key, network_key
+from policyd.dns.suffix import registered_domain
 
 PROVIDERS = [
     ("mail-ed1-f41.google.com", "209.85.208.41", "google.com"),
