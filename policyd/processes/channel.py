@@ -32,11 +32,20 @@ _AGAIN: Final = 0.01
 T = TypeVar("T")
 
 
+class NonsenseError(Exception):
+    """What came is no message of the type that is received here, or brings too many descriptors."""
+
+
 class Channel(Generic[T]):
     """Sends any message, receives those of one type; used on one thread."""
 
-    def __init__(self, end: socket.socket, receives: Any) -> None:
-        """Take a connected socket; `receives` is a type of messages, or a union of such."""
+    def __init__(self, end: socket.socket, receives: Any, most_descriptors: int = 10_000) -> None:
+        """
+        Take a connected socket; `receives` is a type of messages, or a union of such.
+
+        A message may bring as many as `most_descriptors`.
+        """
+        self._most_descriptors = most_descriptors
         end.setblocking(False)
         self._socket = end
         self._encoder = msgspec.msgpack.Encoder()
@@ -132,7 +141,11 @@ class Channel(Generic[T]):
             take(*received)
 
     def receive(self) -> tuple[T, list[int]] | None:
-        """Take the next message; None at the end, BlockingIOError when there is none yet."""
+        """
+        Take the next message; None at the end, BlockingIOError when there is none yet.
+
+        NonsenseError when the other end does not send what it should.
+        """
         while True:
             try:
                 octets, descriptors = self._packet()
@@ -143,9 +156,20 @@ class Channel(Generic[T]):
             self._ahead += descriptors
             if not octets:
                 return None
-            if octets != _FORERUNNER:
-                every, self._ahead = self._ahead, []
-                return self._decoder.decode(octets), every
+            if octets == _FORERUNNER and len(self._ahead) <= self._most_descriptors:
+                continue
+            every, self._ahead = self._ahead, []
+            return self._decoded(octets, every), every
+
+    def _decoded(self, octets: bytes, descriptors: list[int]) -> T:
+        why = f"{len(descriptors)} descriptors"
+        if len(descriptors) <= self._most_descriptors:
+            try:
+                return self._decoder.decode(octets)
+            except msgspec.MsgspecError as error:
+                why = str(error)
+        let_go(descriptors)
+        raise NonsenseError(why)
 
     def _packet(self) -> tuple[bytes, list[int]]:
         # socket.recv_fds() would leave descriptors open to programs that we start

@@ -33,6 +33,25 @@ def octets_of(descriptor: int) -> bytes:
         return memory[:]
 
 
+def octets_of_stranger(descriptor: int, most: int) -> bytes:
+    """
+    Read at most `most` octets that a process sent which may mean ill; ValueError if they cannot be.
+
+    Reading a mapped file that shrinks meanwhile ends a process (mmap(2): SIGBUS), so the file must
+    be sealed as kept() does it.
+    """
+    try:
+        seals = fcntl.fcntl(descriptor, fcntl.F_GET_SEALS)
+    except OSError as error:  # no anonymous file
+        raise ValueError("these octets cannot be read safely") from error
+    if seals & _SEALS != _SEALS:
+        raise ValueError("these octets are not sealed")
+    size = os.fstat(descriptor).st_size
+    if size > most:
+        raise ValueError(f"{size} octets are more than {most}")
+    return octets_of(descriptor)
+
+
 def let_go(descriptors: list[int] | tuple[int, ...]) -> None:
     """Close descriptors."""
     for descriptor in descriptors:
