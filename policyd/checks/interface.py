@@ -29,12 +29,14 @@ class CheckFailedError(Exception):
     A check could not be made: a time-out, a store that is down, SERVFAIL. Says which and why.
 
     `dependency` names what did not answer, as the metrics do; empty if nothing in particular.
+    `counts` are of the check's `countings`, as in an Answer.
     """
 
-    def __init__(self, why: str, dependency: str = "") -> None:
-        """Keep the dependency beside the reason."""
+    def __init__(self, why: str, dependency: str = "", counts: "tuple[Count, ...]" = ()) -> None:
+        """Keep the dependency and what is counted beside the reason."""
         super().__init__(why)
         self.dependency = dependency
+        self.counts = counts
 
 
 class Site(msgspec.Struct, frozen=True):

@@ -116,6 +116,8 @@ class DecisionContext(msgspec.Struct):
             if isinstance(error, TimeoutError):
                 why = f"{check.name}() took longer than the decision's {notes.decision_timeout:g} s"
                 raise CheckFailedError(why, check.dependency) from error
+            if error.counts:
+                notes.counted(error.counts)
             raise
         return self._counted(check, answer, started)
 
