@@ -11,6 +11,7 @@ from policyd.checks.interface import Check, CheckFailedError
 from policyd.checks.limits import Limit, definitions, exceeds
 from policyd.checks.listed import listed
 from policyd.checks.zone import Zone
+from policyd.checks.zone_health import Zones
 from policyd.dns.answer import Resolver
 from policyd.lists.remote.lookups import Lookups
 from policyd.processes.work import Runner
@@ -39,7 +40,7 @@ class Live(msgspec.Struct, frozen=True):
     lookups: Lookups
     clock: Callable[[], float]
     resolver: Resolver
-    zones: dnsbl.Zones
+    zones: Zones
     brief: Runner
     heavy: Runner
 

@@ -1,12 +1,13 @@
 """What checks ask beside state: remote lists, the DNS, DNS lists, and processes that work."""
 
 import asyncio
+import random
 import time
 from collections.abc import Callable
 from typing import Final
 
 from policyd.checks.builtin import Live
-from policyd.checks.dnsbl import Zones
+from policyd.checks.zone_health import Zones
 from policyd.dns.questions import answering
 from policyd.dns.resolver import CaresResolver
 from policyd.dns.settings import DnsSettings
@@ -31,7 +32,7 @@ class Asked:
         """`changed(dependency, up, why)` is told whenever that changes, and when first known."""
         self.lookups = Lookups(time.monotonic, changed)
         self.resolver = CaresResolver(DnsSettings())
-        self.zones = Zones(self.resolver)
+        self.zones = Zones(self.resolver, changed, random.random)
         answer = answering(self.resolver)
         self.brief = Pool(processes=1, at_once=_BRIEF, answer=answer)
         self.heavy = Pool(processes=_HEAVY, at_once=1, answer=answer)
@@ -45,6 +46,7 @@ class Asked:
 
     async def close(self) -> None:
         """Let go of everything."""
+        await self.zones.close()
         await asyncio.gather(
             self.lookups.close(),
             self.resolver.close(),

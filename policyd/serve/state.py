@@ -12,6 +12,7 @@ from pathlib import Path
 from policyd.checks.builtin import STORE, serving
 from policyd.checks.interface import Check, installed
 from policyd.checks.settling import Settlement
+from policyd.checks.zone import Zone
 from policyd.dns.suffix import registered_domain
 from policyd.rules.policy import Policy
 from policyd.serve.asked import Asked
@@ -67,6 +68,7 @@ class State:
                 self._upkeep.start()
             if self._port is not None:
                 self._opening = asyncio.get_running_loop().create_task(self._open_port(self._port))
+        self.asked.zones.watch(each for each in policy.defined if isinstance(each, Zone))
         for name, (up, _why) in self._up.items():
             service.dependency_is(name, up)  # the policy may be the first to count it
 
@@ -91,11 +93,11 @@ class State:
         self._changed(STORE, up, why)
 
     def _changed(self, name: str, up: bool, why: str) -> None:
-        first = name not in self._up
+        was_up, _ = self._up.get(name, (True, ""))
         self._up[name] = (up, why)
         if self._service is not None:
             self._service.dependency_is(name, up)
-            if not (first and up):
+            if not (was_up and up):
                 self._service.dependency_changed(name, up, why)
 
     def _expired(self, expired: Expired) -> None:
