@@ -22,6 +22,7 @@ IN_MEMORY: Final = 2**20
 """Octets up to which a message stays in memory."""
 _AT_ONCE: Final = 2**16
 """Octets that are written together; a smaller message that nobody reads is never written."""
+_END_OF_HEADERS: Final = b"\r\n"
 _LINE_END: Final = re.compile(rb"\r?\n")
 
 
@@ -35,7 +36,7 @@ class Spool:
 
     def __init__(self, *, in_memory: int = IN_MEMORY) -> None:
         """Keep up to `in_memory` octets in memory, and more in the directory that TMPDIR names."""
-        self.size = 0
+        self._size = 0
         self._in_memory = in_memory
         self._waiting: list[bytes] = []
         self._waiting_size = 0
@@ -45,6 +46,11 @@ class Spool:
         self._why_not = ""
         self._made: dict[str, asyncio.Task[Any]] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
+
+    @property
+    def size(self) -> int:
+        """Give the octets of headers and body."""
+        return self._size if self._headers_ended else self._size + len(_END_OF_HEADERS)
 
     def header(self, name: str, value: bytes) -> None:
         """Take a header: what follows its colon, lines ended by LF or CR LF."""
@@ -95,10 +101,10 @@ class Spool:
     def _end_headers(self) -> None:
         if not self._headers_ended:
             self._headers_ended = True
-            self._take(b"\r\n")
+            self._take(_END_OF_HEADERS)
 
     def _take(self, part: bytes) -> None:
-        self.size += len(part)
+        self._size += len(part)
         if self._why_not:
             return
         self._waiting.append(part)
@@ -111,7 +117,7 @@ class Spool:
         if self._why_not or not self._waiting:
             return
         try:
-            if not self._on_disk and self.size > self._in_memory:
+            if not self._on_disk and self._size > self._in_memory:
                 self._move_to_disk()
             elif self._descriptor is None:
                 self._descriptor = os.memfd_create("policyd-message", os.MFD_CLOEXEC)

@@ -312,6 +312,10 @@ class _RuleBuilder:
                     f"{{{name}}} is neither a fact nor a value of a check in `when`",
                     "name a fact, or write {{ }} for braces",
                 )
+            elif fact.type is FactType.MESSAGE:
+                self._complain(
+                    key, f"{{{name}}} cannot be shown", "name another fact, or a value of a check"
+                )
             elif stage not in fact.known[owner] and name not in facts:
                 self._complain(
                     key,

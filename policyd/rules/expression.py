@@ -272,7 +272,7 @@ class _Parser:
             case ast.Constant(value=str()):
                 return nodes.Literal(self.text(tree), FactType.TEXT, tree.value)
             case ast.Name():
-                return self.fact(tree.id)
+                return self._readable(tree.id)
             case ast.Call():
                 return self._call(tree)
             case ast.BinOp() | ast.UnaryOp(op=ast.USub() | ast.UAdd()):
@@ -296,6 +296,13 @@ class _Parser:
                 f"it is known {where_known(fact)}",
             )
         return nodes.FactNode(name, fact.type, name)
+
+    def _readable(self, name: str) -> nodes.Node:
+        """Parse the name of a fact that a condition itself may look at."""
+        node = self.fact(name)
+        if node.type is FactType.MESSAGE:
+            raise FaultError(f"{name} is for checks to read", "call a check, such as dkim()")
+        return node
 
     def _unknown_name(self, name: str) -> tuple[str, str]:
         if name in ("true", "false"):

@@ -45,6 +45,7 @@ REFUSED = [
     (rule("r", RCPT, "if_permitted accept"), "if_permitted with a verb"),
     (rule("r", RCPT, "550 5.7.1 {sendr}"), "{sendr} is neither a fact nor a value"),
     (rule("r", CONNECT, "550 5.7.1 {sender}"), "{sender} is not known at connect"),
+    (rule("r", END, "550 5.7.1 {message}"), "{message} cannot be shown"),
     (rule("r", RCPT, "550 5.7.1 {sender.domain}"), "is no name of a fact"),
     (rule("r", RCPT, "550 5.7.1 {sender!r}"), "is no name of a fact"),
     (rule("r", RCPT, "550 5.7.1 {"), "Single '{'"),

@@ -157,6 +157,28 @@ def test_content_is_looked_at_by_number_and_name(when: str, holding: bool) -> No
     assert holds(when, content, Stage.END_OF_DATA) is holding
 
 
+@pytest.mark.parametrize(
+    "when",
+    [
+        "message",
+        "message == ''",
+        "message != message",
+        "'a' in message",
+        "message in mailboxes",
+        "message in ['a']",
+        "any_in(message, mailboxes)",
+        "matches(message, 'a')",
+        "count(message) == 1",
+        "not message",
+        "message + 1 > 2",
+    ],
+)
+def test_the_message_is_for_checks_alone(when: str) -> None:
+    found, faults = parse(when, scope(Stage.END_OF_DATA, ALL_MILTER))
+    assert found is None
+    assert {fault.what for fault in faults} == {"message is for checks to read"}
+
+
 def test_no_header_is_there_where_nothing_is_known() -> None:
     assert holds("header_count('From') == 0 and not utf8_headers", {}, Stage.END_OF_DATA)
 

@@ -6,22 +6,25 @@ an inherited socket) or `endpoint` (where libmilter listens by itself), `directo
 configuration), `rules` (tables of it, over the lists users and programs), `more` (rules in force
 after the order `reload`), `most` (sessions at once), `socket` (further arguments of MilterServer),
 `broken` (a callback that raises: name and error), `without_fd` (a libmilter that does not know
-`fd:`). Lines on standard input are orders: reload, drain, state, most N; its end ends the process.
-Each answer, each protocol error and each change of the number of sessions is a line of JSON on
-standard output. pymilter's callbacks are the process's and its main loop runs once, so each test
-of it needs a process.
+`fd:`), `tempdir` (where messages go that are too large for memory). Lines on standard input are
+orders: reload, drain, state, most N; its end ends the process. Each answer, each protocol error and
+each change of the number of sessions is a line of JSON on standard output. pymilter's callbacks are
+the process's and its main loop runs once, so each test of it needs a process.
 """
 
+import asyncio
 import gc
+import hashlib
 import json
 import os
 import random
 import signal
 import socket
 import sys
+import tempfile
 from pathlib import Path
-from threading import Lock
-from typing import Any
+from threading import Lock, Thread
+from typing import Any, cast
 
 import milter
 
@@ -29,6 +32,7 @@ from policyd.checks.interface import Answer as Found
 from policyd.checks.interface import Check, Counting
 from policyd.config.policy import load_policy
 from policyd.facts.table import Attributes
+from policyd.mail.arrived import Arrived
 from policyd.observe.log import Level
 from policyd.observe.series import Layout, Row
 from policyd.rules.policy import Policy
@@ -47,6 +51,13 @@ def _exits(_attributes: Attributes) -> Found:
     raise SystemExit(3)
 
 
+async def _digest(attributes: Attributes) -> Found:
+    """Tell the message by its size and its octets' digest."""
+    message = cast("Arrived", attributes["message"])
+    digest = hashlib.sha256(os.pread(message.descriptor(), 10**9, 0)).hexdigest()
+    return Found(True, "true", {"digest": f"{message.size} {digest}"})
+
+
 CONFIGURATION = """
 [milter]
 listen = ["unix:/nowhere"]
@@ -58,7 +69,14 @@ addresses = ["a@x.example", "c@x.example"]
 [lists.programs]
 patterns = ['^a\\.exe$']
 """
-CHECKS = {check.name: check for check in (Check("raises", _raises), Check("exits", _exits))}
+CHECKS = {
+    check.name: check
+    for check in (
+        Check("raises", _raises),
+        Check("exits", _exits),
+        Check("digest", _digest, needs=("message",), remote=True, values={"digest": "what it is"}),
+    )
+}
 
 
 class Recorder:
@@ -146,6 +164,8 @@ def spoil(given: dict[str, Any]) -> None:
             raise {"RuntimeError": RuntimeError, "SystemExit": SystemExit}[error]("a fault of ours")
 
         setattr(Session, callback, raising)
+    if "tempdir" in given:
+        tempfile.tempdir = given["tempdir"]
     if given.get("without_fd"):
         setconn = milter.setconn
         milter.setconn = lambda name: setconn(name.replace("fd:", "no-such-kind:"))
@@ -191,6 +211,8 @@ def main() -> None:
         Ids(random.getrandbits),
         Settings(utf8=True),
     )
+    service.loop = asyncio.new_event_loop()
+    Thread(target=service.loop.run_forever, daemon=True).start()
     server = MilterServer(
         service,
         listener=socket.socket(fileno=given["listener"]) if "listener" in given else None,

@@ -36,6 +36,8 @@ class Steps(IntFlag):
     SILENT_RCPT = 0x8000
     SILENT_DATA = 0x10000
     SILENT_BODY = 0x80000
+    LEADING_SPACE = 0x100000
+    """No step: a header's value begins right after its colon (SMFIP_HDR_LEADSPC)."""
 
 
 class Actions(IntFlag):
@@ -81,7 +83,8 @@ class Plan(msgspec.Struct, frozen=True):
     `silent` are the events that are asked for without a reply, `steps` says the same in bits and
     what to do without. `named` are the macros to ask for, where the MTA's own list is not enough;
     `read` those to read at each stage that is decided. `headers` and `attachments` tell whether
-    these are looked at, `settles` whether something wants to know how messages end.
+    these are looked at, `message` whether messages are kept as they arrive, `settles` whether
+    something wants to know how they end.
     """
 
     asked: frozenset[Event]
@@ -92,6 +95,7 @@ class Plan(msgspec.Struct, frozen=True):
     read: Mapping[Stage, tuple[Macro, ...]]
     headers: bool
     attachments: bool
+    message: bool = False
     settles: bool = False
 
 
@@ -119,6 +123,7 @@ _EVENTS: Final[Mapping[str, tuple[Event, ...]]] = {
     "utf8_headers": (Event.HEADER,),
     "attachments": (Event.HEADER, Event.BODY),
     "body_size": (Event.BODY,),
+    "message": (Event.MAIL, Event.HEADER, Event.BODY),
 }
 _SIZE: Final = {Stage.END_OF_DATA: (Event.HEADER, Event.BODY)}
 _DECIDING: Final = {
@@ -162,6 +167,7 @@ def plan(*asking: Mapping[Stage, Needs], settles: bool = False) -> Plan:
     if settles:
         questions.append((Stage.END_OF_DATA, _Settling()))
     verdicts = frozenset(verdict for _, question in questions for verdict in question.verdicts)
+    facts = frozenset(fact for _, question in questions for fact in question.facts)
     deciding = frozenset(stage for stage, _ in questions)
     asked, replied = _events(questions, verdicts, deciding)
     if settles:
@@ -175,22 +181,24 @@ def plan(*asking: Mapping[Stage, Needs], settles: bool = False) -> Plan:
     actions = Actions.NAME_MACROS
     for verdict in verdicts & AMENDING:
         actions |= _ACTIONS[verdict]
-    facts = frozenset(fact for _, question in questions for fact in question.facts)
     return Plan(
         asked=asked,
         silent=asked - replied,
-        steps=_steps(asked, asked - replied),
+        steps=_steps(asked, asked - replied, exact="message" in facts),
         actions=actions,
         named=_named(read),
         read=read,
         headers="headers" in facts,
         attachments="attachments" in facts,
+        message="message" in facts,
         settles=settles,
     )
 
 
-def _steps(asked: frozenset[Event], silent: frozenset[Event]) -> Steps:
+def _steps(asked: frozenset[Event], silent: frozenset[Event], *, exact: bool) -> Steps:
     steps = Steps.NO_END_OF_HEADER | Steps.NO_UNKNOWN
+    if exact:
+        steps |= Steps.LEADING_SPACE
     for event, (never, quiet) in _STEPS.items():
         if event not in asked:
             steps |= never

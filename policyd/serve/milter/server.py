@@ -27,7 +27,7 @@ from typing import Final
 
 import milter
 
-from policyd.protocol.milter import Actions, Event, Plan, Status, plan
+from policyd.protocol.milter import Actions, Event, Plan, Status, Steps, plan
 from policyd.rules.policy import Policy
 from policyd.serve.milter.door import Mta, Service
 from policyd.serve.milter.listening import NAME, hand_over, open_own
@@ -51,6 +51,7 @@ _STAGES: Final = {
     Event.DATA: Stage.DATA,
 }
 _NAME_MACROS: Final = int(Actions.NAME_MACROS)
+_LEADING_SPACE: Final = int(Steps.LEADING_SPACE)
 _LOOK: Final = 0.1  # seconds between looks for the last session's end
 _LOOK_UP: Final = signal.SIGUSR1
 """
@@ -204,7 +205,9 @@ class MilterServer:
             if offered & _NAME_MACROS:
                 for step, names in planned.named.items():
                     mta.setsymlist(step, names)
-            session = Session(self._service, policy, planned)
+            session = Session(
+                self._service, policy, planned, exact=bool(options[1] & _LEADING_SPACE)
+            )
             self._here.session = session
             mta.setpriv(session)
         except BaseException as error:  # noqa: BLE001 -- see the module

@@ -13,6 +13,7 @@ from concurrent.futures import Future
 from typing import Final
 from uuid import uuid4
 
+from policyd.mail.spool import Spool
 from policyd.protocol.milter import (
     AMENDING,
     NOTHING,
@@ -49,12 +50,21 @@ _TOP: Final = 0  # before all others, Postfix's own Received included, as policy
 class Session:
     """The callbacks of one connection; each gives the status to return."""
 
-    def __init__(self, service: Service, policy: Policy, plan: Plan) -> None:
-        """Start under a policy and the plan that was negotiated for it."""
+    def __init__(
+        self, service: Service, policy: Policy, plan: Plan, *, exact: bool = False
+    ) -> None:
+        """
+        Start under a policy and the plan that was negotiated for it.
+
+        `exact`: the values of headers begin right after the colon, also those that we add.
+        """
         self.plan = plan
         self.policy = policy
         self._service = service
         self._questions = policy.milter
+        self._exact = exact
+        self._keeps = plan.message
+        self._spool: Spool | None = None
         self._client: dict[str, object] = {}
         self._local = False
         self._late_hello = False
@@ -76,6 +86,9 @@ class Session:
         self._headers: list[tuple[str, bytes]] = []
         self._body_size = 0
         self._skeleton = Skeleton() if self.plan.attachments else None
+        if self._spool is not None:
+            self._spool.drop()
+        self._spool = Spool() if self._keeps else None
         self._for_message = NOTHING
 
     def connect(self, mta: Mta, hostname: str, address: str, port: int) -> Status:
@@ -84,6 +97,8 @@ class Session:
         self._local = self._client["local_submission"] is True
         if self._local:
             self._questions = self.policy.local
+            self._keeps = any("message" in each.facts for each in self.policy.local.values())
+            self._end_message()
         return self._decide(mta, Stage.CONNECT)
 
     def hello(self, mta: Mta, name: str) -> Status:
@@ -143,14 +158,20 @@ class Session:
 
     def header(self, _mta: Mta, name: str, value: bytes) -> Status:
         """Take a header."""
+        if self._spool is not None:
+            self._spool.header(name, value if self._exact else b" " + value)
+        if self._exact:
+            value = value.removeprefix(b" ")  # as it is without; for whom it makes no difference
         self._headers.append((name, value))
         if self._skeleton is not None:
             self._skeleton.header(name, decoded(value))
         return Status.CONTINUE
 
     def body(self, _mta: Mta, chunk: bytes) -> Status:
-        """Take a part of the body; of its content nothing is kept."""
+        """Take a part of the body; its content is kept if something reads the message."""
         self._body_size += len(chunk)
+        if self._spool is not None:
+            self._spool.body(chunk)
         if self._skeleton is not None:
             self._skeleton.body(chunk)
         return Status.CONTINUE
@@ -177,6 +198,7 @@ class Session:
 
     def closed(self) -> None:
         """End with the connection."""
+        self._keeps = False
         self._end_message()
 
     def broken(self, error: BaseException) -> None:
@@ -259,6 +281,8 @@ class Session:
                 attributes["size"] = headers + _SEPARATOR + self._body_size
         if self._skeleton is not None:
             attributes["attachments"] = self._skeleton.attachments()
+        if self._spool is not None:
+            attributes["message"] = self._spool
 
     def _amend(self, mta: Mta) -> None:
         if self._for_message is NOTHING and self._for_session is NOTHING:
@@ -271,7 +295,7 @@ class Session:
         for address in changes.bcc:
             mta.addrcpt(f"<{address}>")
         for name, value in reversed(changes.headers):
-            mta.addheader(name, value, _TOP)
+            mta.addheader(name, f" {value}" if self._exact else value, _TOP)
         if changes.hold:
             mta.quarantine(changes.hold)
 

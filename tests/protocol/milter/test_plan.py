@@ -51,6 +51,7 @@ def test_without_rules_only_the_client_is_told_and_nothing_is_waited_for() -> No
         (("body_size",), {Event.BODY}),
         (("attachments",), {Event.HEADER, Event.BODY}),
         (("size",), {Event.HEADER, Event.BODY}),
+        (("message",), {Event.MAIL, Event.HEADER, Event.BODY}),
     ],
 )
 def test_end_of_data_asks_for_what_its_facts_need_and_for_no_reply(
@@ -58,6 +59,15 @@ def test_end_of_data_asks_for_what_its_facts_need_and_for_no_reply(
 ) -> None:
     made = planned(Stage.END_OF_DATA, *facts)
     assert made.asked == made.silent == asked | {Event.CONNECT}
+
+
+def test_headers_are_told_exactly_where_a_message_is_kept_and_it_is_kept_only_to_be_read() -> None:
+    made = planned(Stage.END_OF_DATA, "message")
+    assert made.message
+    assert made.steps & Steps.LEADING_SPACE
+    others = planned(Stage.END_OF_DATA, "attachments", "size", "headers")
+    assert not others.message
+    assert not others.steps & Steps.LEADING_SPACE
 
 
 def test_the_body_is_looked_at_only_for_attachments() -> None:
