@@ -72,7 +72,7 @@ class SenderPolicy:
         self._clock = clock
         self._limit = limit
         self._kept: OrderedDict[_Key, _Made] = OrderedDict()
-        self._flights: dict[_Key, asyncio.Task[_Made]] = {}
+        self._flights: dict[_Key, _Flight] = {}
 
     async def evaluate(self, attributes: Attributes, identity: Identity) -> SpfAnswer:
         """
@@ -131,28 +131,40 @@ class SenderPolicy:
             return kept
         flight = self._flights.get(key)
         if flight is None:
-            work = self._evaluate(runner, key, own, question)
-            flight = self._flights[key] = asyncio.get_running_loop().create_task(work)
-            flight.add_done_callback(_seen)
-        # who gives up, or is given up, leaves it to the others and to those who ask again
-        await asyncio.wait((flight,), timeout=max(deadline - self._clock(), 0))
-        if not flight.done():
+            flight = self._begin(runner, key, own, question)
+        flight.waiting += 1
+        try:
+            await asyncio.wait((flight.task,), timeout=max(deadline - self._clock(), 0))
+        finally:
+            flight.waiting -= 1
+            if not flight.waiting:
+                flight.task.cancel()
+                self._landed(key, flight)
+        if flight.task.cancelled() or not flight.task.done():
             return None
-        if flight.cancelled():
-            raise CheckFailedError("the evaluation of SPF was given up")
-        error = flight.exception()
+        error = flight.task.exception()
         if error is not None:
             raise CheckFailedError(f"SPF cannot be evaluated: {error}") from error
-        return flight.result()
+        return flight.task.result()
+
+    def _begin(self, runner: Runner, key: _Key, own: _Key, question: SpfQuestion) -> "_Flight":
+        work = self._evaluate(runner, key, own, question)
+        flight = self._flights[key] = _Flight(asyncio.get_running_loop().create_task(work))
+        flight.task.add_done_callback(lambda _task: self._landed(key, flight))
+        return flight
+
+    def _landed(self, key: _Key, flight: "_Flight") -> None:
+        """Let nobody else wait for it; a failure that nobody waited for is no fault of ours."""
+        if self._flights.get(key) is flight:
+            del self._flights[key]
+        if flight.task.done() and not flight.task.cancelled():
+            flight.task.exception()
 
     async def _evaluate(
         self, runner: Runner, key: _Key, own: _Key, question: SpfQuestion
     ) -> "_Made":
-        try:
-            payload = msgspec.msgpack.encode(question)
-            result = await runner.run(_WORK, payload, limit=_KILLED_AFTER)
-        finally:
-            del self._flights[key]
+        payload = msgspec.msgpack.encode(question)
+        result = await runner.run(_WORK, payload, limit=_KILLED_AFTER)
         evaluation = msgspec.msgpack.decode(result, type=SpfEvaluation)
         answer = evaluation.answer
         made = _Made(own, evaluation, self._clock() + answer.ttl)
@@ -175,6 +187,14 @@ class _Made(NamedTuple):
     own: _Key
     evaluation: SpfEvaluation
     expires: float
+
+
+class _Flight:
+    """An evaluation under way, and how many wait for it; when nobody does, it is given up."""
+
+    def __init__(self, task: "asyncio.Task[_Made]") -> None:
+        self.task = task
+        self.waiting = 0
 
 
 def checks(sender: SenderPolicy) -> tuple[Check, ...]:
@@ -225,9 +245,3 @@ def _check(
 
 def _none(question: SpfQuestion, reason: str) -> SpfAnswer:
     return SpfAnswer("none", question.identity, question.domain, reason)
-
-
-def _seen(flight: "asyncio.Task[_Made]") -> None:
-    """Take note of a failure that nobody waited for: it is no fault of the program."""
-    if not flight.cancelled():
-        flight.exception()
