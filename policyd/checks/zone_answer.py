@@ -54,14 +54,12 @@ _ERRORS_OF: Final = {
 
 
 def never_lists(zone: Zone, answers: Answers) -> str:
-    """Say why some of these answers of a zone can be no listing; empty if all can."""
+    """Say why none of these answers of a zone, or not all, can be listings; empty if they can."""
     for address in (answers.first, answers.last):
         if address not in _LISTINGS:
             return f"{IPv4Address(address)} is not in 127.0.0.0/8"
-    for errors in _errors_of(zone):
-        if errors.first <= answers.last and answers.first <= errors.last:
-            some = IPv4Address(max(errors.first, answers.first))
-            return f"{some} says that a question was not answered"
+    if any(answers.first in errors and answers.last in errors for errors in _errors_of(zone)):
+        return f"{IPv4Address(answers.first)} says that a question was not answered"
     return ""
 
 

@@ -1,8 +1,8 @@
 """
 What a new configuration changes, by name: rules, lists, limits and keys, some with a restart.
 
-Where something is written, a file or a line, is no difference. Rules, lists and limits are known by
-their names, so one with a new name is another one.
+Where something is written, a file or a line, is no difference. Rules, lists, limits and DNS lists
+are known by their names, so one with a new name is another one.
 """
 
 import dataclasses
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from policyd.checks.limits import Limit
+from policyd.config.dnsbl import said as said_by_zone
 from policyd.config.model import TABLES, Config
 from policyd.config.outline import Outline
 from policyd.config.remote import KEYS as REMOTE_KEYS
@@ -50,7 +51,7 @@ _Values = Mapping[str, object]
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A rule, list or limit that stays, and its keys that say something else now."""
+    """A rule, list, limit or DNS list that stays, and its keys that say something else now."""
 
     name: str
     keys: tuple[str, ...]
@@ -76,6 +77,9 @@ class Difference:
     limits_added: tuple[str, ...] = ()
     limits_removed: tuple[str, ...] = ()
     limits_changed: tuple[Change, ...] = ()
+    zones_added: tuple[str, ...] = ()
+    zones_removed: tuple[str, ...] = ()
+    zones_changed: tuple[Change, ...] = ()
 
     def __bool__(self) -> bool:
         """Tell whether there is any difference."""
@@ -100,13 +104,14 @@ class Difference:
         return found
 
     def lines(self) -> tuple[str, ...]:
-        """Say it for a terminal, a line for each key, rule, list and limit."""
+        """Say it for a terminal, a line for each key, rule, list, limit and DNS list."""
         return (
             *(f"{key} changed" for key in self.keys),
             *_lines("rule", self.rules_removed, self.rules_added, self.rules_changed),
             *(f'rule "{name}" moved' for name in self.rules_moved),
             *_lines("list", self.lists_removed, self.lists_added, self.lists_changed),
             *_lines("limit", self.limits_removed, self.limits_added, self.limits_changed),
+            *_lines("DNS list", self.zones_removed, self.zones_added, self.zones_changed),
         )
 
 
@@ -128,6 +133,8 @@ def difference(old: Outline, new: Outline) -> Difference:
     lists_before, lists = _lists(old), _lists(new)
     limits_before = {name: _limit(limit) for name, limit in old.limits.items()}
     limits = {name: _limit(limit) for name, limit in new.limits.items()}
+    zones_before = {name: said_by_zone(zone) for name, zone in old.zones.items()}
+    zones = {name: said_by_zone(zone) for name, zone in new.zones.items()}
     return Difference(
         keys=_keys(old.config, new.config),
         rules_added=tuple(name for name in rules if name not in rules_before),
@@ -140,6 +147,9 @@ def difference(old: Outline, new: Outline) -> Difference:
         limits_added=tuple(name for name in limits if name not in limits_before),
         limits_removed=tuple(name for name in limits_before if name not in limits),
         limits_changed=tuple(_changes(limits_before, limits)),
+        zones_added=tuple(name for name in zones if name not in zones_before),
+        zones_removed=tuple(name for name in zones_before if name not in zones),
+        zones_changed=tuple(_changes(zones_before, zones)),
     )
 
 

@@ -12,8 +12,8 @@ from policyd.config.source import Document, KeyPath
 from policyd.config.units import describe
 from policyd.facts.table import FACTS
 
-_LISTS, _LIMITS, _RULE = "lists", "limits", "rule"
-KNOWN = (INCLUDE, *TABLES, _LISTS, _LIMITS, _RULE)
+_LISTS, _LIMITS, _DNSBL, _RULE = "lists", "limits", "dnsbl", "rule"
+KNOWN = (INCLUDE, *TABLES, _LISTS, _LIMITS, _DNSBL, _RULE)
 """The keys that may stand at the top of a file."""
 
 
@@ -37,6 +37,7 @@ class Parts:
     tables: dict[str, Part] = field(default_factory=dict)
     lists: dict[str, Part] = field(default_factory=dict)
     limits: dict[str, Part] = field(default_factory=dict)
+    zones: dict[str, Part] = field(default_factory=dict)
     rules: list[Part] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
 
@@ -52,7 +53,10 @@ def gather(documents: Iterable[Document]) -> Parts:
                 found = _take_named(parts.lists, document, _LISTS, value, _judge_list_name)
                 parts.problems.extend(found)
             elif key == _LIMITS:
-                found = _take_named(parts.limits, document, _LIMITS, value, _judge_limit_name)
+                found = _take_named(parts.limits, document, _LIMITS, value, _judge_name("limit"))
+                parts.problems.extend(found)
+            elif key == _DNSBL:
+                found = _take_named(parts.zones, document, _DNSBL, value, _judge_name("DNS list"))
                 parts.problems.extend(found)
             elif key == _RULE:
                 _take_rules(parts, document, value)
@@ -86,7 +90,7 @@ def _take_named(
     value: object,
     judge_name: Callable[[Document, KeyPath, str], Iterable[Problem]],
 ) -> Iterator[Problem]:
-    """Take tables that have names of their own: `[lists.NAME]`, `[limits.NAME]`."""
+    """Take tables that have names of their own: `[lists.NAME]`, `[limits.NAME]`, `[dnsbl.NAME]`."""
     if not isinstance(value, dict):
         what = f"{describe(value)} is no {key.removesuffix('s')}"
         yield _problem(document, (key,), what, f"write [{key}.NAME] and its keys below it")
@@ -105,13 +109,18 @@ def _judge_list_name(document: Document, at: KeyPath, name: str) -> Iterator[Pro
         yield _problem(document, at, f"{name} is the name of a fact", "give the list another name")
 
 
-def _judge_limit_name(document: Document, at: KeyPath, name: str) -> Iterator[Problem]:
-    if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
-        mend = "write letters, digits, underscores and hyphens"
-        yield _problem(document, at, f'"{name}" cannot be the name of a limit', mend)
-    elif len(name) > LONGEST_NAME:
-        what = f"the name of the limit has {len(name)} characters"
-        yield _problem(document, at, what, f"it has at most {LONGEST_NAME}; shorten it")
+def _judge_name(thing: str) -> Callable[[Document, KeyPath, str], Iterator[Problem]]:
+    """Give what judges the name of a limit or of another thing that checks are called with."""
+
+    def judge(document: Document, at: KeyPath, name: str) -> Iterator[Problem]:
+        if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
+            mend = "write letters, digits, underscores and hyphens"
+            yield _problem(document, at, f'"{name}" cannot be the name of a {thing}', mend)
+        elif len(name) > LONGEST_NAME:
+            what = f"the name of the {thing} has {len(name)} characters"
+            yield _problem(document, at, what, f"it has at most {LONGEST_NAME}; shorten it")
+
+    return judge
 
 
 def _take_rules(parts: Parts, document: Document, value: object) -> None:

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Final
 
 from policyd.checks.limits import Limit
+from policyd.checks.zone import Zone
+from policyd.config.dnsbl import judge_zones, read_zone
 from policyd.config.gather import Part, Parts, gather
 from policyd.config.include import read_files
 from policyd.config.judge import TABLE_OF, judge
@@ -48,6 +50,7 @@ class Loaded:
     lists: Mapping[str, NamedList]
     remote: Mapping[str, RemoteList]
     limits: Mapping[str, Limit]
+    zones: Mapping[str, Zone]
     owners: Mapping[Stage, FrontEnd]
     problems: tuple[Problem, ...]
     files: tuple[Path, ...]
@@ -64,6 +67,7 @@ def load(path: Path) -> Loaded:
     lists, lists_found = _lists(parts, config.addresses.recipient_delimiter)
     remote, remote_found = _remote(parts, config)
     limits, limits_found = _limits(parts)
+    zones, zones_found = _zones(parts)
     rules, rules_found = _rules(parts)
     # Without a front end, which is an error, the rules are judged as if there were one.
     owned = owners(claimed or {FrontEnd.POLICY: ALONE[FrontEnd.POLICY]})
@@ -71,6 +75,7 @@ def load(path: Path) -> Loaded:
         found += tuple(judge(config, parts.tables, claimed, str(path)))
     if complete and len(rules) == len(parts.rules):
         found += tuple(judge_use(limits, parts.limits, rules, owned))
+        found += tuple(judge_zones(zones, parts.zones, rules))
     every = (
         *problems,
         *parts.problems,
@@ -78,6 +83,7 @@ def load(path: Path) -> Loaded:
         *lists_found,
         *remote_found,
         *limits_found,
+        *zones_found,
         *rules_found,
     )
     return Loaded(
@@ -86,6 +92,7 @@ def load(path: Path) -> Loaded:
         lists=lists,
         remote=remote,
         limits=limits,
+        zones=zones,
         owners=owned,
         problems=tuple(sorted(dict.fromkeys(every))),
         files=tuple(document.path for document in documents),
@@ -150,6 +157,15 @@ def _limits(parts: Parts) -> tuple[dict[str, Limit], tuple[Problem, ...]]:
         limits[name], found = read_limit(name, part)
         problems.extend(found)
     return limits, tuple(problems)
+
+
+def _zones(parts: Parts) -> tuple[dict[str, Zone], tuple[Problem, ...]]:
+    zones: dict[str, Zone] = {}
+    problems: list[Problem] = []
+    for name, part in parts.zones.items():
+        zones[name], found = read_zone(name, part)
+        problems.extend(found)
+    return zones, tuple(problems)
 
 
 def _rules(parts: Parts) -> tuple[tuple[RuleSource, ...], tuple[Problem, ...]]:

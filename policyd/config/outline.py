@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from policyd.checks.limits import Limit
+from policyd.checks.zone import Zone
 from policyd.config.model import Config
 from policyd.lists.remote.settings import RemoteList
 from policyd.lists.signature import Signatures
@@ -37,4 +38,5 @@ class Outline:
     lists: Mapping[str, ListOutline]
     hash: str
     limits: Mapping[str, Limit] = field(default_factory=dict)
+    zones: Mapping[str, Zone] = field(default_factory=dict)
     remote: Mapping[str, RemoteList] = field(default_factory=dict)

@@ -7,6 +7,7 @@ from pathlib import Path
 from policyd.checks.builtin import Configured, Live, declared
 from policyd.checks.interface import Check, installed
 from policyd.checks.limits import Limit
+from policyd.checks.zone import Zone
 from policyd.config.greylist import greylist_settings
 from policyd.config.load import Loaded as Read
 from policyd.config.load import load
@@ -41,6 +42,7 @@ class Loaded:
     problems: tuple[Problem, ...]
     remote: Mapping[str, RemoteList]
     limits: Mapping[str, Limit]
+    zones: Mapping[str, Zone]
 
     @property
     def policy_in_force(self) -> Policy:
@@ -59,7 +61,7 @@ def load_policy(
     policyd's own checks can be asked only with `live`.
     """
     read = load(path)
-    own = declared(Configured(greylist_settings(read.model), read.limits), live)
+    own = declared(Configured(greylist_settings(read.model), read.limits, read.zones), live)
     known = {**(installed() if checks is None else checks), **own}
     policy, complaints = build(
         read.rules,
@@ -75,7 +77,9 @@ def load_policy(
     problems = tuple(sorted({*read.problems, *_problems(complaints)}))
     if any(problem.severity == "error" for problem in problems):
         policy = None
-    return Loaded(read.model, policy, read.lists, known, problems, read.remote, read.limits)
+    return Loaded(
+        read.model, policy, read.lists, known, problems, read.remote, read.limits, read.zones
+    )
 
 
 def outline_of(loaded: Loaded) -> Outline:
@@ -92,6 +96,7 @@ def outline_of(loaded: Loaded) -> Outline:
         },
         hash=policy.hash,
         limits=loaded.limits,
+        zones=loaded.zones,
         remote=loaded.remote,
     )
 

@@ -23,6 +23,7 @@ _EXAMPLES: Final[Mapping[str, str]] = {
     "stage": '"rcpt", or another stage',
     "key": '"sasl_username", or whatever is to be counted together',
     "rate": '"500 recipients per 1h"',
+    "zone": '"zen.example.org", the domain below which the list is asked',
     "holds": '"addresses", "domains" or "texts"',
     "query": '"SELECT 1 FROM mailboxes WHERE address IN :keys"',
     "set": '"blocked", the key of a set',
