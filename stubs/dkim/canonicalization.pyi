@@ -1,0 +1,7 @@
+class Relaxed:
+    @staticmethod
+    def canonicalize_body(body: bytes) -> bytes: ...
+
+class Simple:
+    @staticmethod
+    def canonicalize_body(body: bytes) -> bytes: ...
