@@ -17,7 +17,7 @@ from policyd.protocol.milter.answer import (
     Status,
     milter_answer,
 )
-from policyd.protocol.milter.mime import Skeleton, TooMuchStructureError
+from policyd.protocol.milter.mime import Skeleton
 from policyd.protocol.milter.plan import Actions, Event, Plan, Steps, plan
 
 REASONS: Final = ("not-utf-8", "internal", "too-many-connections")
@@ -36,7 +36,6 @@ __all__ = [
     "Skeleton",
     "Status",
     "Steps",
-    "TooMuchStructureError",
     "milter_answer",
     "plan",
 ]

@@ -3,20 +3,15 @@ The names and types of a message's attachments, from its MIME structure (RFC 204
 
 Of a body only the skeleton is kept, the lines that can be boundaries and the headers after them,
 as the message arrives: nothing has to be stored, and a large message costs a search for line
-ends. The standard library's parser then reads the skeleton, which has the same structure.
+ends. The skeleton has the same structure.
 """
 
 import re
-from collections.abc import Iterator
-from email.errors import HeaderParseError
-from email.feedparser import FeedParser
-from email.header import decode_header, make_header
-from email.message import Message
-from email.policy import compat32
-from email.utils import collapse_rfc2231_value
 from typing import Final
 
-from policyd.protocol.text import safe
+from policyd.protocol.mime.defects import Defect
+from policyd.protocol.mime.fields import described
+from policyd.protocol.mime.structure import Structure
 
 MOST: Final = 1024 * 1024
 """The octets of a skeleton that are read; that of honest mail takes a few KiB."""
@@ -35,11 +30,10 @@ _NO_ATTACHMENT: Final = re.compile(
 """The MIME headers of most mail, plain text: then there is nothing to parse."""
 
 _LINE_END: Final = re.compile(rb"\r\n|\r|\n")
-_TEXTS: Final = frozenset({"text/plain", "text/html"})
+_BEYOND: Final = frozenset({Defect.TOO_DEEP, Defect.TOO_MANY_PARTS, Defect.TOO_COSTLY})
 
-
-class TooMuchStructureError(Exception):
-    """A message has boundaries and part headers beyond all measure."""
+UNREADABLE: Final = "unreadable"
+"""What stands for the attachments that are not found, for the structure is beyond all measure."""
 
 
 class Skeleton:
@@ -51,7 +45,7 @@ class Skeleton:
 
     def __init__(self) -> None:
         self._kept = bytearray()
-        self._too_much = ""
+        self._too_much = False
         self._rest = b""
         self._headers = 0
         self._block = 0
@@ -74,7 +68,7 @@ class Skeleton:
         self._rest = data[end:]
         if len(self._rest) > _LONGEST:
             if self._in_headers or self._rest.startswith(b"--"):
-                self._too_much = "a boundary or header has more than 64 KiB"
+                self._too_much = True
             self._rest = b"."  # within a line of content
 
     def attachments(self) -> tuple[str, ...]:
@@ -82,7 +76,9 @@ class Skeleton:
         Give the names and types of all attachments, for each its file names and `type/subtype`.
 
         An attachment is every part that has a name, is marked as one, or is neither plain text
-        nor HTML; parts of attached messages count too.
+        nor HTML; parts of attached messages count too. UNREADABLE comes last if not all of them
+        are found: a boundary or header line has more than 64 KiB, all of them together more than
+        1 MiB, or parts are too many or too deep (see protocol.mime.structure).
         """
         self._begin_body()
         if _NO_ATTACHMENT.fullmatch(self._kept, 0, self._headers):
@@ -90,15 +86,11 @@ class Skeleton:
         if self._rest:
             last, self._rest = self._rest + b"\n", b""
             self._read(last, len(last))
-        if self._too_much:
-            raise TooMuchStructureError(self._too_much)
-        parser = FeedParser(policy=compat32)
-        try:
-            parser.feed(self._kept.decode("utf-8", "replace"))
-            message = parser.close()
-            return tuple(text for part in message.walk() for text in _described(part))
-        except RecursionError as error:
-            raise TooMuchStructureError("parts are nested too deeply") from error
+        structure = Structure(self._kept)
+        found = tuple(
+            text for part in structure.parts() for text in described(part.fields, part.kind)
+        )
+        return (*found, UNREADABLE) if self._too_much or structure.defects & _BEYOND else found
 
     def _begin_body(self) -> None:
         if not self._in_body:
@@ -138,7 +130,7 @@ class Skeleton:
 
     def _keep(self, line: bytes) -> None:
         if len(self._kept) + len(line) > MOST:
-            self._too_much = "the MIME structure has more than 1 MiB"
+            self._too_much = True
         else:
             self._kept += line + b"\r\n"
 
@@ -150,30 +142,3 @@ def _next_boundary(data: bytes, position: int, end: int) -> int:
     after_cr = data.find(b"\r--", position, after_lf if after_lf >= 0 else end)
     found = after_cr if after_cr >= 0 else after_lf
     return found + 1 if found >= 0 else -1
-
-
-def _described(part: Message) -> Iterator[str]:
-    if part.get_content_maintype() == "multipart":
-        return
-    names = dict.fromkeys(_names(part))
-    kind = part.get_content_type()
-    if names or kind not in _TEXTS or part.get_content_disposition() == "attachment":
-        yield from names
-        yield kind
-
-
-def _names(part: Message) -> Iterator[str]:
-    for parameter, header in (("filename", "content-disposition"), ("name", "content-type")):
-        value = part.get_param(parameter, header=header)
-        if value is not None:
-            name = safe(_word(collapse_rfc2231_value(value)), utf8=True)
-            if name:
-                yield name
-
-
-def _word(name: str) -> str:
-    # many senders write a name as an encoded word, which RFC 2047 section 5 forbids
-    try:
-        return str(make_header(decode_header(name)))
-    except (HeaderParseError, LookupError, ValueError):
-        return name
