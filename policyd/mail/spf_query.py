@@ -222,7 +222,7 @@ class _Query(spf.query):
         try:
             return self._resolver.ask(name, kind)
         except DnsError as error:
-            raise spf.TempError(f"{name} {kind}: {error}") from error
+            raise spf.TempError(str(error)) from error
 
     def _count_void(self) -> None:
         self.void_lookups += 1

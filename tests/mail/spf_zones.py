@@ -41,7 +41,7 @@ class ZoneData:
         found: list[Record] = []
         for word, value in self._names[name.lower()]:
             if (word == TIMEOUT and not found) or (word == kind and value == TIMEOUT):
-                raise DnsError("no answer in time", late=True)
+                raise DnsError(f"{name} {kind}: no answer in time", late=True)
             if word == "CNAME":
                 found.append(Record(name, Kind.CNAME, value.lower()))
                 found += self._found(value, kind).records
