@@ -140,7 +140,7 @@ class Zones:
             if isinstance(found, BaseException):
                 if not isinstance(found, ZoneError):
                     raise found
-                return f"{name}: {found}"
+                return str(found)
             try:
                 read_answer(zone, found)
             except ZoneError as error:
