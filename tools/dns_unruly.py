@@ -54,7 +54,7 @@ def by_first_label(question: dns.message.Message) -> Act:
     """
     Do what the name's first label says.
 
-    `after-N` answers after N seconds, `never`, `servfail`, `refused`, `nxdomain`, `truncated`,
+    `after-N` answers after N milliseconds, `never`, `servfail`, `refused`, `nxdomain`, `truncated`,
     `garbage` and `wrong-id` do so; any other is answered well. Answers are 192.0.2.1 for A,
     2001:db8::1 for AAAA, `name.` for names, and the name itself for TXT.
     """
@@ -69,7 +69,7 @@ def by_first_label(question: dns.message.Message) -> Act:
         return Act(rcode=_REFUSALS[label])
     return Act(
         records=records,
-        delay=float(label.removeprefix("after-")) if label.startswith("after-") else 0.0,
+        delay=int(label.removeprefix("after-")) / 1000 if label.startswith("after-") else 0.0,
         silent=label == "never",
         truncated=label == "truncated",
         garbage=label == "garbage",
@@ -143,8 +143,9 @@ class Unruly:
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
-        self._loop.create_task(self._serve())
+        serving = self._loop.create_task(self._serve())
         self._loop.run_forever()
+        serving.cancel()
         left = asyncio.all_tasks(self._loop)
         for task in left:
             task.cancel()

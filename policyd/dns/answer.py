@@ -40,7 +40,8 @@ class Found(msgspec.Struct, frozen=True, array_like=True):
     An answer: the records of the asked type and the CNAMEs that led to them.
 
     `exists` is False for NXDOMAIN. A name that exists without such records has none here: both
-    are answers, never failures. `ttl` are the seconds for which the answer may be kept.
+    are answers, never failures. `ttl` are the seconds for which the answer may be kept, 0 where
+    that is not known: how long nothing stays so, the resolver alone knows.
     """
 
     records: tuple[Record, ...]
@@ -72,8 +73,8 @@ class Resolver(Protocol):
         """
         Ask for the records of a name, which is a domain as facts.read.domain gives it.
 
-        A name that cannot be in the DNS (a label of more than 63 octets) does not exist. DnsError
-        if there is no answer.
+        A name that cannot be asked for (names.askable) does not exist. DnsError if there is no
+        answer.
         """
         ...
 

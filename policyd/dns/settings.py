@@ -10,11 +10,9 @@ class DnsSettings(msgspec.Struct, frozen=True):
     `servers` are addresses with or without a port (`192.0.2.53`, `192.0.2.53:5353`,
     `[2001:db8::53]:53`); none: those of resolv.conf(5). `timeout` is in seconds, for one question
     with all its attempts. At most `most_at_once` questions are under way in a worker; the others
-    wait their turn within their timeout. An answer is kept for its TTL, at most `longest_ttl`
-    seconds; 0 keeps none.
+    wait their turn within their timeout.
     """
 
     servers: tuple[str, ...] = ()
     timeout: float = 3.0
     most_at_once: int = 256
-    longest_ttl: float = 3600.0

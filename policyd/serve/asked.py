@@ -31,7 +31,7 @@ class Asked:
     def __init__(self, changed: Callable[[str, bool, str], object] = _nobody) -> None:
         """`changed(dependency, up, why)` is told whenever that changes, and when first known."""
         self.lookups = Lookups(time.monotonic, changed)
-        self.resolver = CaresResolver(DnsSettings())
+        self.resolver = CaresResolver(DnsSettings(), changed)
         self.zones = Zones(self.resolver, changed, random.random)
         answer = answering(self.resolver)
         self.brief = Pool(processes=1, at_once=_BRIEF, answer=answer)

@@ -80,8 +80,8 @@ def test_the_unruly_server_does_what_the_first_label_says() -> None:
         assert ask(server.address, "servfail.test").rcode() == dns.rcode.SERVFAIL
         assert ask(server.address, "refused.test").rcode() == dns.rcode.REFUSED
         began = time.monotonic()
-        assert texts(ask(server.address, "after-1.test")) == ["192.0.2.1"]
-        assert 1 <= time.monotonic() - began < 1.5
+        assert texts(ask(server.address, "after-300.test")) == ["192.0.2.1"]
+        assert 0.3 <= time.monotonic() - began < 1
         with pytest.raises(dns.exception.Timeout):
             ask(server.address, "never.test", timeout=0.3)
         assert ask(server.address, "truncated.test").flags & dns.flags.TC
