@@ -33,7 +33,8 @@ class Live(msgspec.Struct, frozen=True):
     """
     What checks are asked with: state, remote lists, the DNS, and seconds since the epoch.
 
-    `brief` does work of milliseconds, much of it at once; `heavy` reads whole messages.
+    `brief` does work of milliseconds, much of it at once; `heavy` reads whole messages; `foreign`
+    asks checks of other packages.
     """
 
     store: Store
@@ -43,6 +44,7 @@ class Live(msgspec.Struct, frozen=True):
     zones: Zones
     brief: Runner
     heavy: Runner
+    foreign: Runner
 
 
 def declared(configured: Configured, live: Live | None = None) -> Mapping[str, Check]:

@@ -5,21 +5,18 @@ A check is a name in conditions. It declares the types of its arguments and of i
 it waits for something remote, what becomes of a rule when it fails, what it counts beside its
 results, and the values that a rule's text may show. The engine calls it, times it, counts it and
 applies its failure; a check knows neither rules nor the metrics' places. Checks of other packages
-are found under the entry point group `policyd.checks`, each a Check or a callable without arguments
-that makes one.
+declare themselves in the same way (see installed and foreign).
 """
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import entry_points
-from typing import Final, cast
+from typing import Final, Protocol
 
 import msgspec
 
 from policyd.facts.table import FactType
 from policyd.smtp.stage import Stage
 
-ENTRY_POINTS: Final = "policyd.checks"
 SKIP: Final = "skip"
 """The `on_error` under which a rule whose check failed does not apply."""
 
@@ -86,6 +83,19 @@ class Answer:
     counts: tuple[Count, ...] = ()
     give_back: Callable[[], Awaitable[None]] | None = None
     without: tuple[CheckFailedError, ...] = ()
+
+
+class Message(Protocol):
+    """The fact `message` as a check of another package gets it."""
+
+    @property
+    def size(self) -> int:
+        """Give the octets of headers and body."""
+        ...
+
+    def read(self) -> bytes:
+        """Give all of it, lines ended by CR LF."""
+        ...
 
 
 Ask = Callable[..., Answer] | Callable[..., Awaitable[Answer]]
@@ -167,13 +177,3 @@ class Check:
     configured: object = None
     follows: Mapping[Stage, Follow] = field(default_factory=dict)
     limit: float = 5.0
-
-
-def installed() -> Mapping[str, Check]:
-    """Give the checks of installed packages by name; ImportError and the like pass through."""
-    found: dict[str, Check] = {}
-    for point in entry_points(group=ENTRY_POINTS):
-        loaded = point.load()
-        check = loaded if isinstance(loaded, Check) else cast("Callable[[], Check]", loaded)()
-        found[check.name] = check
-    return found

@@ -5,9 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from policyd.checks.builtin import Configured, Live, declared
-from policyd.checks.interface import Check, installed
+from policyd.checks.foreign import running
+from policyd.checks.installed import Installed, installed
+from policyd.checks.interface import Check
 from policyd.checks.limits import Limit
 from policyd.checks.zone import Zone
+from policyd.config.foreign import usable
 from policyd.config.greylist import greylist_settings
 from policyd.config.load import Loaded as Read
 from policyd.config.load import load
@@ -32,7 +35,8 @@ class Loaded:
     """
     A configuration as loaded; `policy` is None when one of the problems is an error.
 
-    `remote` are the lists that are looked up where they are.
+    `remote` are the lists that are looked up where they are, `foreign` the checks of other packages
+    that conditions may name.
     """
 
     config: Config
@@ -43,6 +47,7 @@ class Loaded:
     remote: Mapping[str, RemoteList]
     limits: Mapping[str, Limit]
     zones: Mapping[str, Zone]
+    foreign: Mapping[str, Installed]
 
     @property
     def policy_in_force(self) -> Policy:
@@ -56,13 +61,16 @@ def load_policy(
     path: Path, checks: Mapping[str, Check] | None = None, live: Live | None = None
 ) -> Loaded:
     """
-    Load a configuration and compile its policy; `checks` are those installed unless given.
+    Load a configuration and compile its policy.
 
-    policyd's own checks can be asked only with `live`.
+    `checks` stand in for those of other packages. None can be asked but with `live`.
     """
     read = load(path)
     own = declared(Configured(greylist_settings(read.model), read.limits, read.zones), live)
-    known = {**(installed() if checks is None else checks), **own}
+    foreign, wrong = ({}, ()) if checks is not None else usable(*installed(), own, str(path))
+    runner = None if live is None else live.foreign
+    others = checks or {name: running(each, runner) for name, each in foreign.items()}
+    known = {**others, **own}
     policy, complaints = build(
         read.rules,
         Surroundings(
@@ -74,11 +82,19 @@ def load_policy(
             hash=read.hash,
         ),
     )
-    problems = tuple(sorted({*read.problems, *_problems(complaints)}))
+    problems = tuple(sorted({*read.problems, *wrong, *_problems(complaints)}))
     if any(problem.severity == "error" for problem in problems):
         policy = None
     return Loaded(
-        read.model, policy, read.lists, known, problems, read.remote, read.limits, read.zones
+        read.model,
+        policy,
+        read.lists,
+        known,
+        problems,
+        read.remote,
+        read.limits,
+        read.zones,
+        foreign,
     )
 
 

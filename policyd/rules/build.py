@@ -416,5 +416,6 @@ def _policy(rules: tuple[Rule, ...], surroundings: Surroundings) -> Policy:
         hash=surroundings.hash,
         dependencies=tuple(dict.fromkeys(each for _, call in calls for each in call.dependencies)),
         defined=tuple({id(each): each for _, call in calls for each in _defined(call)}.values()),
+        asks=frozenset(call.check.name for _, call in calls),
         reserving=frozenset(owner for owner, call in calls if call.site and call.site.settles),
     )

@@ -150,8 +150,9 @@ class Policy:
     Ordered rules and the questions they answer; immutable, swapped whole on a reload.
 
     `ruled` are the stages that have rules. `rules` is empty in a policy that another process
-    compiled: what it decides by are its questions (see parcel). `dependencies` are what its
-    checks rely on, `defined` the values of the definitions that they ask with; `reserving` the
+    compiled: what it decides by are its questions (see parcel). `asks` are the names
+    of its checks, `dependencies` what they rely on, `defined` the values of the definitions that
+    they ask with; `reserving` the
     front ends whose rules reserve what end-of-data settles.
     """
 
@@ -166,6 +167,7 @@ class Policy:
     dependencies: tuple[str, ...] = ()
     reserving: frozenset[FrontEnd] = frozenset()
     defined: tuple[object, ...] = ()
+    asks: frozenset[str] = frozenset()
 
     def asked(self, stage: Stage, *, alone: bool) -> Question | None:
         """Give the question of a policy request; None if policy delegation decides none of it."""

@@ -41,7 +41,14 @@ class Asked:
     def live(self, store: Store) -> Live:
         """Give what policyd's own checks are asked with."""
         return Live(
-            store, self.lookups, time.time, self.resolver, self.zones, self.brief, self.heavy
+            store,
+            self.lookups,
+            time.time,
+            self.resolver,
+            self.zones,
+            self.brief,
+            self.heavy,
+            self.foreign,
         )
 
     async def close(self) -> None:

@@ -10,7 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from policyd.checks.builtin import STORE, serving
-from policyd.checks.interface import Check, installed
+from policyd.checks.foreign import ahead, running
+from policyd.checks.installed import installed
+from policyd.checks.interface import Check
 from policyd.checks.settling import Settlement
 from policyd.checks.zone import Zone
 from policyd.dns.suffix import registered_domain
@@ -52,8 +54,11 @@ class State:
         self.checks = self.find_checks()
 
     def find_checks(self) -> Mapping[str, Check]:
-        """Give all checks by name: those of installed packages, and policyd's own."""
-        self.checks = {**installed(), **serving(self.asked.live(self.store))}
+        """Give all checks by name: those of other packages that can be used, and policyd's own."""
+        found, _ = installed()
+        self._ahead = {each.check.name: ahead(each) for each in found}
+        others = {each.check.name: running(each, self.asked.foreign) for each in found}
+        self.checks = {**others, **serving(self.asked.live(self.store))}
         return self.checks
 
     def serve(self, service: Service, policy: Policy) -> None:
@@ -69,6 +74,9 @@ class State:
             if self._port is not None:
                 self._opening = asyncio.get_running_loop().create_task(self._open_port(self._port))
         self.asked.zones.watch(each for each in policy.defined if isinstance(each, Zone))
+        modules = {each for name in policy.asks for each in self._ahead.get(name, ())}
+        if modules:
+            self.asked.foreign.start(*sorted(modules))
         for name, (up, _why) in self._up.items():
             service.dependency_is(name, up)  # the policy may be the first to count it
 

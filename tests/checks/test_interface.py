@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from policyd.checks.interface import SKIP, Answer, Check, installed
+from policyd.checks.installed import installed
+from policyd.checks.interface import SKIP, Answer, Check
 
 MODULE = """
 from policyd.checks.interface import Answer, Check
