@@ -11,6 +11,7 @@ import msgspec
 
 from policyd.cli.configured import config_option, load_or_exit
 from policyd.cli.kept import opened
+from policyd.config.dns import dns_settings
 from policyd.config.state import state_settings
 from policyd.facts.table import FACTS, FactType
 from policyd.protocol.delegation import STATES, ProtocolError, Request, read_context
@@ -56,6 +57,7 @@ def explain(
     rehearsal = Rehearsal()
     asked = Asked()
     loaded = load_or_exit(config, asked.live(rehearsal))
+    asked.resolver.configure(dns_settings(loaded.config))
     rehearsal.opened = partial(opened, config, state_settings(loaded.config, config))
     try:
         found = explain_request(

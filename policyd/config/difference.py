@@ -217,8 +217,9 @@ def _table(config: Config, name: str) -> _Values:
         values = defaults | {_PLACES[name]: None}
     else:
         values = {key: getattr(table, key) for key in TABLES[name].model_fields}
-    # No list of these tables has an order that matters.
-    return {k: frozenset(v) if isinstance(v, tuple) else v for k, v in values.items()}
+    # No list of these tables has an order that matters, but that of the name servers.
+    unordered = {k: v for k, v in values.items() if isinstance(v, tuple) and k != "servers"}
+    return values | {k: frozenset(v) for k, v in unordered.items()}
 
 
 def _differing(old: _Values, new: _Values) -> tuple[str, ...]:

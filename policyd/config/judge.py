@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from ipaddress import ip_address
 
+from policyd.config.dns import judge_dns
 from policyd.config.gather import Part
 from policyd.config.greylist import judge_greylist
 from policyd.config.model import LONGEST_WAIT, MOST_SERVERS, Config
@@ -34,6 +35,8 @@ def judge(
     yield from _long_waits(config, parts)
     if "state" in parts:
         yield from judge_state(config, parts["state"])
+    if "dns" in parts:
+        yield from judge_dns(config, parts["dns"])
     if "greylist" in parts:
         yield from judge_greylist(config.greylist, parts["greylist"])
 

@@ -154,6 +154,13 @@ def _one_endpoint(endpoints: tuple[str, ...]) -> tuple[str, ...]:
     return endpoints
 
 
+def _some_servers(servers: tuple[str, ...]) -> tuple[str, ...]:
+    if not servers:
+        mend = "name one, or leave it out for those of resolv.conf(5)"
+        raise WrongValueError("it is empty, so nobody could be asked", mend)
+    return servers
+
+
 def _some_networks(
     networks: tuple[IPv4Network | IPv6Network, ...],
 ) -> tuple[IPv4Network | IPv6Network, ...]:
@@ -176,6 +183,11 @@ _Networks = Annotated[
 ]
 _Connections = Annotated[int, Field(ge=1, le=1_000_000)]
 _Entries = Annotated[tuple[str, ...], _list_of("entries", '["first", "second"]')]
+_NameServers = Annotated[
+    tuple[Annotated[str, BeforeValidator(units.read_name_server)], ...],
+    _list_of("addresses", '["192.0.2.53"]'),
+    AfterValidator(_some_servers),
+]
 _FileName = Annotated[str, BeforeValidator(_file_name)]
 _SocketMode = Annotated[int, BeforeValidator(units.read_mode)]
 _SocketGroup = Annotated[str, BeforeValidator(units.read_group)]
@@ -271,6 +283,21 @@ class State(Table):
         return state
 
 
+class Dns(Table):
+    """
+    `[dns]`: the name servers that are asked, in order; no `servers`: resolv.conf(5)'s.
+
+    `timeout` is in seconds, for one question; `most_at_once` are the questions of each worker.
+    """
+
+    servers: _NameServers = ()
+    timeout: Annotated[
+        float,
+        BeforeValidator(partial(units.read_split_seconds, least=0.1, most=30.0)),
+    ] = 3.0
+    most_at_once: Annotated[int, Field(ge=1, le=10_000)] = 256
+
+
 class Log(Table):
     """`[log]`: the form of log lines, and whether each decision is one."""
 
@@ -357,6 +384,7 @@ class Config(BaseModel):
     milter: Milter | None = None
     metrics: Metrics | None = None
     state: State = State()
+    dns: Dns = Dns()
     log: Log = Log()
     replies: Replies = Replies()
     addresses: Addresses = Addresses()
@@ -369,6 +397,7 @@ TABLES: Final[dict[str, type[Table]]] = {
     "milter": Milter,
     "metrics": Metrics,
     "state": State,
+    "dns": Dns,
     "log": Log,
     "replies": Replies,
     "addresses": Addresses,

@@ -7,7 +7,7 @@ would do.
 
 import re
 from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Final, Self
 
 from pydantic_core import PydanticCustomError
@@ -209,6 +209,21 @@ def read_address(value: object, mend: str = 'write it as "127.0.0.1:9741" or "[:
     if not 0 < int(found[3]) < 65536:
         raise WrongValueError(f"{found[3]} is no port", "choose one from 1 to 65535")
     return text
+
+
+def read_name_server(value: object) -> str:
+    """Read the address of a name server, with a port or without; gives it with its port."""
+    text = read_text(value, '"192.0.2.53"')
+    mend = 'write it as "192.0.2.53", "192.0.2.53:5353", "2001:db8::53" or "[2001:db8::53]:5353"'
+    found = _INET.fullmatch(text)
+    host, port = (found[1] or found[2], int(found[3])) if found else (text.strip("[]"), 53)
+    try:
+        address = ip_address(host)
+    except ValueError:
+        raise WrongValueError(f'"{text}" is no address of a name server', mend) from None
+    if not 0 < port < 65536:
+        raise WrongValueError(f"{port} is no port", "choose one from 1 to 65535")
+    return f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}"
 
 
 def read_mode(value: object) -> int:

@@ -6,6 +6,7 @@ Descriptors stand with the message that they belong to, in the order given there
 
 import msgspec
 
+from policyd.dns.settings import DnsSettings
 from policyd.service import Settings
 from policyd.store.place import StateSettings
 
@@ -41,6 +42,7 @@ class Take(msgspec.Struct, frozen=True, tag=True):
     drain: float
     most_milter_sessions: int
     lists: tuple[tuple[str, int], ...]
+    dns: DnsSettings
 
 
 class TakeList(msgspec.Struct, frozen=True, tag=True):

@@ -4,6 +4,7 @@ import pickle
 from collections.abc import Sequence
 from typing import Final
 
+from policyd.config.dns import dns_settings
 from policyd.config.model import Config
 from policyd.config.outline import ListOutline, Outline
 from policyd.lists.named import NamedList
@@ -55,6 +56,7 @@ class Supply:
             config.server.drain_timeout,
             config.milter.max_connections if config.milter is not None else 0,
             tuple((name, len(parts)) for name, parts in self._parts.items()),
+            dns_settings(config),
         )
         return take, descriptors
 

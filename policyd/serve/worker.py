@@ -195,6 +195,7 @@ class Worker:
         cells = map_row(row, layout)
         self._lists = lists
         self._drain_seconds = take.drain
+        self._state.asked.resolver.configure(take.dns)
         before, self._generation = self._generation, take.generation
         self._policies[take.generation] = policy
         if self._service is None:
