@@ -46,8 +46,14 @@ def read_zone(name: str, part: Part) -> tuple[Zone, tuple[Problem, ...]]:
 
 
 def said(zone: Zone) -> Mapping[str, object]:
-    """Give what a DNS list's table says, by its keys."""
-    return {key: value for key, value in structs.asdict(zone).items() if key not in _SAYS_NOTHING}
+    """Give what a DNS list's table says, by its keys; what means the same is the same."""
+    listed, unlisted = TEST_POINTS[zone.kind]
+    values = structs.asdict(zone) | {
+        "errors": frozenset(zone.errors),
+        "listed": zone.listed or listed,
+        "unlisted": zone.unlisted or unlisted,
+    }
+    return {key: value for key, value in values.items() if key not in _SAYS_NOTHING}
 
 
 def _some_kind(part: Part) -> ZoneKind:

@@ -142,6 +142,33 @@ def test_limits_that_come_go_or_change_are_named(old: str, new: str, lines: list
     assert list(found.lines()) == lines
 
 
+ZEN = '[dnsbl.zen]\nzone = "zen.example.org"\n'
+CODED = ZEN + 'codes = { "127.0.0.2" = 3, "127.0.0.4-127.0.0.7" = 2 }\n'
+CODED += 'errors = ["127.0.0.8", "127.0.0.9"]\n'
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "lines"),
+    [
+        ("", ZEN, ['DNS list "zen" added']),
+        (ZEN, "", ['DNS list "zen" removed']),
+        (ZEN, ZEN.replace("dnsbl.zen", "dnsbl.other"),
+         ['DNS list "zen" removed', 'DNS list "other" added']),
+        (ZEN, "\n# a comment\n" + ZEN.replace("zen.e", "ZEN.E") + "weight = 1\ntext = true\n"
+         'kind = "client_address"\nlisted = "127.0.0.2"\ninterval = "900s"\n', []),
+        (ZEN, ZEN + 'text = false\nlisted = "127.0.0.3"\n',
+         ['DNS list "zen" changed: text, listed']),
+        (ZEN, CODED, ['DNS list "zen" changed: weight, codes, errors']),
+        (CODED, ZEN + 'codes = { "127.0.0.4 - 127.0.0.7" = 2.0, "127.0.0.2/32" = 3 }\n'
+         'errors = ["127.0.0.9", "127.0.0.8"]\n', []),
+        (CODED, CODED.replace("= 2", "= 1"), ['DNS list "zen" changed: codes']),
+    ],
+)  # fmt: skip
+def test_dns_lists_that_come_go_or_change_are_named(old: str, new: str, lines: list[str]) -> None:
+    found = difference(outline(BASE + old), outline(BASE + new))
+    assert list(found.lines()) == lines
+
+
 def test_overrides_that_changed_are_a_difference() -> None:
     Path("overrides.txt").write_text("alice 50\n")
     before = outline(POLICY + OVERRIDDEN)
