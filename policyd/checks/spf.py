@@ -204,7 +204,7 @@ def checks(sender: SenderPolicy) -> tuple[Check, ...]:
             sender,
             "spf",
             Identity.MAIL_FROM,
-            ("client_address", "helo_name", "sender"),
+            ("sender", "client_address", "helo_name"),
             "spf(): what SPF says of the client and the sender's domain, for <> the HELO name",
         ),
         _check(

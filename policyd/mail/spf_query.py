@@ -17,7 +17,7 @@ What differs from pyspf as it comes, all within section 4.6.4 unless said:
 import re
 from collections.abc import Callable, Iterable, Iterator
 from ipaddress import ip_network
-from typing import Final
+from typing import Any, Final
 
 import spf
 
@@ -202,7 +202,7 @@ class _Query(spf.query):
 
     def dns(
         self, name: str, qtype: str, cnames: object = None, ignore_void: bool = False
-    ) -> list[object]:
+    ) -> list[Any]:
         """Ask for records; CNAMEs are the resolver's business."""
         del cnames
         name = name.removesuffix(".").lower()

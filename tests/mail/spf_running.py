@@ -41,7 +41,7 @@ class Threads:
         loop = asyncio.get_running_loop()
 
         def ask(question: bytes) -> bytes:
-            return asyncio.run_coroutine_threadsafe(self._answer(question), loop).result()
+            return asyncio.run_coroutine_threadsafe(self._answered(question), loop).result()
 
         module, _, name = work.partition(":")
         function = getattr(importlib.import_module(module), name)
@@ -49,6 +49,9 @@ class Threads:
             result = await asyncio.to_thread(function, payload, descriptors, ask)
         assert isinstance(result, bytes)
         return result
+
+    async def _answered(self, question: bytes) -> bytes:
+        return await self._answer(question)
 
 
 def attributes(sender: str = "jo@example.test", **others: str) -> dict[str, Any]:
