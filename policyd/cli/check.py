@@ -9,13 +9,29 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from policyd.checks.installed import Installed
 from policyd.cli.configured import CONFIGURATION, config_option
 from policyd.config.policy import Loaded, load_policy
 from policyd.prove.effects import Effect, Failure, Seen, effects, failures
 from policyd.prove.wiring import main_cf, settling
+from policyd.rules.policy import Policy
 from policyd.service import count_series
 
 _WIDE = 4000  # columns where nobody watches, so that lines can be searched
+
+
+class Foreign(msgspec.Struct, frozen=True):
+    """A check of another package; `limit` is in seconds, `asked` tells whether a rule asks it."""
+
+    call: str
+    package: str
+    version: str
+    gives: str
+    runs: str
+    limit: float
+    on_error: str
+    asked: bool
+    says: str
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -24,6 +40,7 @@ class Report(msgspec.Struct, frozen=True):
     problems: tuple[str, ...]
     replies: tuple[Effect, ...] = ()
     failures: tuple[Failure, ...] = ()
+    checks: tuple[Foreign, ...] = ()
     settling: str = ""
     series: int = 0
     main_cf: tuple[str, ...] = ()
@@ -37,8 +54,9 @@ def check(config: Path, as_json: bool) -> None:
     Read the configuration and everything it names, open nothing, and say what it will do.
 
     Errors and warnings come as `file:line: rule "name": what is wrong; how to mend it`. Then: what
-    the client will see of each reply once Postfix has had it, what happens when a check fails, how
-    many series Prometheus will be given, and the lines for main.cf. Exit status 78 with errors.
+    the client will see of each reply once Postfix has had it, what happens when a check fails, the
+    checks of other packages, how many series Prometheus will be given, and the lines for main.cf.
+    Exit status 78 with errors.
     """
     loaded = load_policy(config)
     report = _report(loaded)
@@ -59,6 +77,7 @@ def _report(loaded: Loaded) -> Report:
         problems,
         effects(loaded.policy),
         failures(loaded.policy),
+        tuple(_foreign(each, loaded.policy) for each in loaded.foreign.values()),
         settling(loaded.policy),
         count_series(loaded.policy, loaded.checks, config.server.workers),
         main_cf(
@@ -66,6 +85,21 @@ def _report(loaded: Loaded) -> Report:
             config.policy_service.listen if config.policy_service is not None else (),
             config.milter.listen if config.milter is not None else (),
         ),
+    )
+
+
+def _foreign(found: Installed, policy: Policy) -> Foreign:
+    check = found.check
+    return Foreign(
+        f"{check.name}({', '.join(check.parameters)})",
+        found.package.name,
+        found.package.version,
+        check.result,
+        "on the loop" if check.remote else "in a process",
+        check.limit,
+        check.on_error,
+        check.name in policy.asks,
+        check.says,
     )
 
 
@@ -84,6 +118,8 @@ def _print(loaded: Loaded, report: Report) -> None:
         console.print(_replies(report.replies))
     if report.failures:
         console.print(_failures(report.failures))
+    if report.checks:
+        console.print(_checks(report.checks))
     if report.settling:
         click.echo(report.settling)
     click.echo(f"series exposed to Prometheus: {report.series}")
@@ -110,6 +146,24 @@ def _where(seen: Seen) -> str:
 
 def _what(seen: Seen) -> str:
     return "\n".join((*seen.lines, *((seen.effect,) if seen.effect else ()))) or "nothing of it"
+
+
+def _checks(found: tuple[Foreign, ...]) -> Table:
+    table = Table(
+        "check of another package", "from", "gives", "runs", "at most", "asked", "says",
+        box=SIMPLE_HEAD,
+    )  # fmt: skip
+    for each in found:
+        table.add_row(
+            escape(each.call),
+            escape(f"{each.package} {each.version}"),
+            each.gives,
+            each.runs,
+            f"{each.limit:g} s",
+            "yes" if each.asked else "no",
+            escape(each.says),
+        )
+    return table
 
 
 def _failures(found: tuple[Failure, ...]) -> Table:
