@@ -6,6 +6,7 @@ from typing import Final
 import msgspec
 
 from policyd.checks import content, dmarc, dnsbl, domains, signatures, spf
+from policyd.checks.authentication import Authentication
 from policyd.checks.greylist import DEPENDENCY, GreylistSettings, greylisted
 from policyd.checks.interface import Check, CheckFailedError
 from policyd.checks.limits import Limit, definitions, exceeds
@@ -47,31 +48,38 @@ class Live(msgspec.Struct, frozen=True):
     foreign: Runner
 
 
-def declared(configured: Configured, live: Live | None = None) -> Mapping[str, Check]:
-    """Give the checks for conditions to name; asked without `live`, they fail."""
+def declared(
+    configured: Configured,
+    live: Live | None = None,
+    authentication: Authentication | None = None,
+) -> Mapping[str, Check]:
+    """
+    Give the checks for conditions to name; asked without `live`, they fail.
+
+    `authentication` is what they share with others who ask who a message is from.
+    """
     clock = _no_time if live is None else live.clock
     store = None if live is None else live.store
     resolver = None if live is None else live.resolver
     brief = None if live is None else live.brief
     heavy = None if live is None else live.heavy
-    sender = spf.SenderPolicy(brief)
-    signed = signatures.Signatures(heavy)
+    found = authentication or Authentication(resolver, brief, heavy)
     return _named(
         greylisted(store, clock, configured.greylist),
         exceeds(store, clock, definitions(configured.limits)),
         listed(None if live is None else live.lookups),
         *dnsbl.checks(None if live is None else live.zones, configured.zones),
         *domains.checks(resolver),
-        *spf.checks(sender),
-        *signatures.checks(signed),
-        *dmarc.checks(resolver, sender, signed),
+        *spf.checks(found.sender),
+        *signatures.checks(found.signed),
+        *dmarc.checks(resolver, found.sender, found.signed),
         *content.checks(heavy),
     )
 
 
-def serving(live: Live) -> Mapping[str, Check]:
+def serving(live: Live, authentication: Authentication) -> Mapping[str, Check]:
     """Give the checks for a policy to ask, which brings along what it has configured."""
-    return declared(Configured(), live)
+    return declared(Configured(), live, authentication)
 
 
 def _no_time() -> float:

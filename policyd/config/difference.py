@@ -42,8 +42,9 @@ _PLACES: Final[Mapping[str, str]] = {
     "policy_service": "listen",
     "milter": "listen",
     "metrics": "listen",
+    "authentication": "results",
 }
-"""The key of each optional table that says where; an absent table is one without it."""
+"""The key of each optional table that says where or what; an absent table is one without it."""
 
 _Values = Mapping[str, object]
 """What each key of a table says; values that mean the same are equal."""

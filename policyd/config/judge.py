@@ -10,7 +10,7 @@ from policyd.config.model import LONGEST_WAIT, MOST_SERVERS, Config
 from policyd.config.owners import Claims, claimed_twice
 from policyd.config.problem import Problem
 from policyd.config.state import judge_state
-from policyd.smtp.stage import FrontEnd
+from policyd.smtp.stage import FrontEnd, Stage
 
 TABLE_OF = {FrontEnd.POLICY: "policy_service", FrontEnd.MILTER: "milter"}
 """The table that configures a front end."""
@@ -33,6 +33,7 @@ def judge(
     yield from _open_to_others(config, parts)
     yield from _few_connections(config, parts)
     yield from _long_waits(config, parts)
+    yield from _nothing_to_stamp(parts, claimed)
     if "state" in parts:
         yield from judge_state(config, parts["state"])
     if "dns" in parts:
@@ -144,6 +145,20 @@ def _long_waits(config: Config, parts: Mapping[str, Part]) -> Iterator[Problem]:
             )
             mend = "write a shorter time"
             yield _problem(parts["server"], ("decision_timeout",), what, mend, error=False)
+
+
+def _nothing_to_stamp(parts: Mapping[str, Part], claimed: Claims) -> Iterator[Problem]:
+    """Refuse results that nobody writes: only the milter at end-of-data changes a message."""
+    part = parts.get("authentication")
+    if part is None or Stage.END_OF_DATA in claimed.get(FrontEnd.MILTER, ()):
+        return
+    if FrontEnd.MILTER in claimed:
+        what = "the milter writes it at end-of-data, a stage that [milter] does not decide"
+        yield _problem(part, (), what, "add end-of-data to the stages of [milter]")
+    else:
+        what = "the milter writes it, and there is no [milter]"
+        mend = 'write [milter] with listen = ["unix:/var/spool/postfix/policyd/milter.sock"]'
+        yield _problem(part, (), what, mend)
 
 
 def _problem(

@@ -24,6 +24,7 @@ from policyd.checks.rate import Amount, Rate
 from policyd.config import units
 from policyd.config.problem import choose_from
 from policyd.config.units import WrongValueError
+from policyd.mail.stamping import Method
 from policyd.smtp.decision import Mode
 from policyd.smtp.stage import TRANSACTION, Stage
 
@@ -109,6 +110,17 @@ def _one_of(what: str, words: tuple[str, ...]) -> Callable[[object], str]:
 
 def _mode(value: object) -> Mode:
     return Mode(_one_of("mode of a rule", tuple(Mode))(value))
+
+
+def _methods(value: object) -> tuple[Method, ...]:
+    """Read methods of authentication, in any order; they are written in their own."""
+    if not isinstance(value, list):
+        raise WrongValueError(
+            f"{units.describe(value)} is no list of methods", 'write it as ["spf", "dkim"]'
+        )
+    read = _one_of("method of authentication", tuple(Method))
+    named = set(map(read, value))
+    return tuple(method for method in Method if method in named)
 
 
 def _name(value: object) -> str:
@@ -362,6 +374,15 @@ class Greylist(Table):
     auto_allow_after: Annotated[int, Field(ge=0, le=1_000_000)] = 5
 
 
+class Authentication(Table):
+    """`[authentication]`: what is written above messages about who they are from."""
+
+    authserv_id: Annotated[str, BeforeValidator(units.read_authserv_id)] = ""
+    results: Annotated[tuple[Method, ...], BeforeValidator(_methods)] = tuple(Method)
+    received_spf: bool = True
+    skip_logins: bool = True
+
+
 class RuleTable(Table):
     """A `[[rule]]`; what its texts mean is judged when the policy is built."""
 
@@ -389,6 +410,7 @@ class Config(BaseModel):
     replies: Replies = Replies()
     addresses: Addresses = Addresses()
     greylist: Greylist = Greylist()
+    authentication: Authentication | None = None
 
 
 TABLES: Final[dict[str, type[Table]]] = {
@@ -402,5 +424,6 @@ TABLES: Final[dict[str, type[Table]]] = {
     "replies": Replies,
     "addresses": Addresses,
     "greylist": Greylist,
+    "authentication": Authentication,
 }
 """The tables that stand once in a configuration."""

@@ -10,6 +10,7 @@ from policyd.checks.installed import Installed, installed
 from policyd.checks.interface import Check
 from policyd.checks.limits import Limit
 from policyd.checks.zone import Zone
+from policyd.config.authentication import stamping_of
 from policyd.config.foreign import usable
 from policyd.config.greylist import greylist_settings
 from policyd.config.load import Loaded as Read
@@ -80,6 +81,7 @@ def load_policy(
             },
             utf8=read.model.replies.utf8,
             hash=read.hash,
+            stamping=stamping_of(read.model, read.owners),
         ),
     )
     problems = tuple(sorted({*read.problems, *wrong, *_problems(complaints)}))

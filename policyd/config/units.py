@@ -23,6 +23,9 @@ _INET: Final = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^\[\]:/@\s]+)):([0-9]{1,5}
 _MILTER_INET: Final = re.compile(r"inet6?:([0-9]+)@(.+)", re.ASCII)
 _SPLIT_SECONDS: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)s", re.ASCII)
 _TEN_YEARS: Final = "520w"
+_DOMAIN: Final = re.compile(
+    r"(?=.{1,253}\Z)[a-z0-9](?:[a-z0-9_-]{0,62})(?:\.[a-z0-9_-]{1,63})*", re.ASCII | re.IGNORECASE
+)
 _GROUP: Final = re.compile(r"[a-z_0-9][a-z0-9_.-]*", re.ASCII | re.IGNORECASE)
 _ENDPOINT_MEND: Final = (
     'write it as Postfix does: "inet:127.0.0.1:10040", "inet:[::1]:10040" or "unix:/path"'
@@ -245,6 +248,14 @@ def read_group(value: object) -> str:
     text = read_text(value, '"postfix"')
     if _GROUP.fullmatch(text) is None:
         raise WrongValueError(f'"{text}" is no name of a group', 'write it as "postfix"')
+    return text
+
+
+def read_authserv_id(value: object) -> str:
+    """Check the name that results are written under: a domain (RFC 8601 section 2.5)."""
+    text = read_text(value, '"mx.example.org"')
+    if _DOMAIN.fullmatch(text) is None:
+        raise WrongValueError(f'"{text}" is no domain', 'write it as "mx.example.org"')
     return text
 
 

@@ -1,7 +1,7 @@
 """A message as it arrived at the milter, for checks that read it whole."""
 
 from collections.abc import Awaitable, Callable
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 T = TypeVar("T")
 
@@ -10,6 +10,7 @@ class UnreadableError(Exception):
     """There was no room to keep a message that was to be read; says what was missing."""
 
 
+@runtime_checkable
 class Arrived(Protocol):
     """
     The message that a milter's end-of-data is about: the fact `message`.

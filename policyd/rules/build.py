@@ -11,6 +11,7 @@ from typing import Final
 
 from policyd.checks.interface import SKIP, Check, Follow
 from policyd.facts.table import FACTS, FactType, where_known
+from policyd.mail.stamping import Stamping
 from policyd.protocol import postfix
 from policyd.rules import nodes
 from policyd.rules.across import not_carried, unreachable
@@ -56,12 +57,17 @@ _EVERY_REQUEST: Final = Follow(Stage.RCPT, "", "")
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What rules are built with: who decides which stage, the lists, the checks."""
+    """
+    What rules are built with: who decides which stage, the lists, the checks.
+
+    `stamping` goes with the policy as it is.
+    """
 
     owners: Mapping[Stage, FrontEnd]
     scope: Mapping[Stage, Scope]
     utf8: bool = False
     hash: str = ""
+    stamping: Stamping | None = None
 
 
 def build(
@@ -414,6 +420,7 @@ def _policy(rules: tuple[Rule, ...], surroundings: Surroundings) -> Policy:
             if local[stage]
         },
         hash=surroundings.hash,
+        stamping=surroundings.stamping,
         dependencies=tuple(dict.fromkeys(each for _, call in calls for each in call.dependencies)),
         defined=tuple({id(each): each for _, call in calls for each in _defined(call)}.values()),
         asks=frozenset(call.check.name for _, call in calls),

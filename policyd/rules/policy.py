@@ -8,6 +8,7 @@ import msgspec
 
 from policyd.checks.interface import Check, CheckFailedError
 from policyd.facts.table import Attributes
+from policyd.mail.stamping import Stamping
 from policyd.rules.nodes import Node
 from policyd.rules.source import RuleSource
 from policyd.rules.template import Template
@@ -153,7 +154,8 @@ class Policy:
     compiled: what it decides by are its questions (see parcel). `asks` are the names
     of its checks, `dependencies` what they rely on, `defined` the values of the definitions that
     they ask with; `reserving` the
-    front ends whose rules reserve what end-of-data settles.
+    front ends whose rules reserve what end-of-data settles; `stamping` says what the milter writes
+    above messages, None if nothing.
     """
 
     rules: tuple[Rule, ...]
@@ -168,6 +170,7 @@ class Policy:
     reserving: frozenset[FrontEnd] = frozenset()
     defined: tuple[object, ...] = ()
     asks: frozenset[str] = frozenset()
+    stamping: Stamping | None = None
 
     def asked(self, stage: Stage, *, alone: bool) -> Question | None:
         """Give the question of a policy request; None if policy delegation decides none of it."""

@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from policyd.checks.authentication import Authentication
 from policyd.checks.builtin import STORE, serving
 from policyd.checks.foreign import ahead, running
 from policyd.checks.installed import installed
@@ -40,6 +41,8 @@ class State:
             open_store(settings), timeout=settings.timeout, changed=self._store_changed
         )
         self.asked = Asked(self._changed)
+        asked = self.asked
+        self.authentication = Authentication(asked.resolver, asked.brief, asked.heavy)
         self._upkeep: Upkeep | None = None
         if upkeep:
             self._upkeep = Upkeep(
@@ -58,12 +61,13 @@ class State:
         found, _ = installed()
         self._ahead = {each.check.name: ahead(each) for each in found}
         others = {each.check.name: running(each, self.asked.foreign) for each in found}
-        self.checks = {**others, **serving(self.asked.live(self.store))}
+        self.checks = {**others, **serving(self.asked.live(self.store), self.authentication)}
         return self.checks
 
     def serve(self, service: Service, policy: Policy) -> None:
         """Serve a policy, which the service has taken: open what it depends on."""
         self._service = service
+        service.authenticates = self.authentication
         if STORE in policy.dependencies and not self._serving:
             self._serving = True
             registered_domain("example.org")  # reads the public suffix list, for which mail waits

@@ -16,6 +16,7 @@ import msgspec
 
 from policyd.checks.settling import Ends
 from policyd.facts.table import Attributes
+from policyd.mail.results import Results
 from policyd.observe.series import Layout, Row
 from policyd.protocol.delegation import Asked, Request, encode_action
 from policyd.rules.outcome import ignored_when_answered_there
@@ -25,6 +26,14 @@ from policyd.service.ids import Ids
 from policyd.service.outlets import Counters, Journal
 from policyd.service.reply import FAULT, argument_of, reply_of
 from policyd.service.settling import Settling
+from policyd.service.stamping import (
+    UNSTAMPED,
+    Authenticates,
+    Stamped,
+    fields_of,
+    forged_in,
+    methods_of,
+)
 from policyd.service.telling import Telling
 from policyd.smtp.decision import Decision, RuleHit, Source, Verdict
 from policyd.smtp.stage import FrontEnd, RestrictionList, Stage
@@ -111,6 +120,7 @@ class Service(Telling):
         self._clock = clock
         self.decision_timeout = self._settings.decision_timeout
         self.settling = Settling(self.settle_failed)
+        self.authenticates: Authenticates | None = None
 
     def take(self, policy: Policy, settings: Settings, layout: Layout, row: Row) -> None:
         """
@@ -204,6 +214,30 @@ class Service(Telling):
             return None
         abandoning = self.settling.abandon(attributes, ends, self._clock())
         return asyncio.run_coroutine_threadsafe(abandoning, self.loop)
+
+    def stamp_milter(self, attributes: Attributes, policy: Policy) -> Stamped:
+        """
+        Give what is written above a message that is accepted, and which of its fields go; blocks.
+
+        What is not found out within the time of a decision is written as a temporary error.
+        """
+        stamping = policy.stamping
+        if stamping is None or _is_local(attributes):
+            return UNSTAMPED
+        removed = forged_in(stamping, attributes)
+        methods = methods_of(stamping, attributes)
+        if not methods:
+            return Stamped(removed)
+        results = Results()
+        try:
+            if self.authenticates is not None:
+                finding = self.authenticates.results(attributes, methods, self.decision_timeout)
+                results, failures = self._on_loop(finding)
+                for failure in failures:
+                    self.stamp_failed(failure)
+        except Exception as error:  # noqa: BLE001 -- the mail goes on, whatever becomes of it
+            self.stamp_failed(f"{type(error).__name__}: {error}")
+        return Stamped(removed, fields_of(stamping, attributes, results))
 
     def _on_loop(self, work: Coroutine[Any, Any, _T]) -> _T:
         if self.loop is None:

@@ -101,6 +101,13 @@ class Telling:
             with self.lock:
                 self._metrics.fallback(failure.dependency)
 
+    def stamp_failed(self, why: str) -> None:
+        """Tell why a result above a message says temperror, once a minute."""
+        with self.lock:
+            left_out = self._throttle.left_out("stamp", self.timer())
+        if left_out is not None:
+            self._log.event("warning", "stamp.failed", failure=why, left_out=left_out)
+
     def settle_failed(self, why: str) -> None:
         """Tell why something that was reserved was not settled, once a minute."""
         with self.lock:

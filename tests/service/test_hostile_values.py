@@ -29,6 +29,7 @@ SHOWN = [
     for fact in FACTS.values()
     for front_end in FrontEnd
     for stage in sorted(fact.known[front_end])[:1]
+    if fact.type is not FactType.MESSAGE  # which no text shows
 ]
 
 

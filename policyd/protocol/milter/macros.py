@@ -90,6 +90,8 @@ message's first recipient, which has no queue id yet, would else show the last m
 
 _TABLE: Final = (
     ALWAYS,
+    Macro("j", "myhostname", Where.CONNECT),
+    Macro("{client_resolve}", "client_resolve", Where.CONNECT),
     Macro("{client_ptr}", "reverse_client_name", Where.CONNECT),
     Macro("{daemon_addr}", "server_address", Where.CONNECT),
     Macro("{daemon_port}", "server_port", Where.CONNECT),
@@ -107,7 +109,12 @@ _TABLE: Final = (
 )
 
 MACROS: Final[Mapping[str, Macro]] = {macro.attribute: macro for macro in _TABLE}
-"""The macros by attribute. `sender` is one only where MAIL is negotiated away: for the log."""
+"""
+The macros by attribute. `sender` is one only where MAIL is negotiated away: for the log.
+
+`myhostname` and `client_resolve` (OK, FORGED, TEMP or FAIL: what became of the client's name) are
+no facts, and serve what is written above messages.
+"""
 
 
 def read(macro: Macro, value: str) -> str:

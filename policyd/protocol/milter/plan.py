@@ -46,6 +46,7 @@ class Actions(IntFlag):
     ADD_HEADERS = 0x1
     ADD_RECIPIENTS = 0x4
     DELETE_RECIPIENTS = 0x8
+    CHANGE_HEADERS = 0x10
     QUARANTINE = 0x20
     NAME_MACROS = 0x100
 
@@ -84,7 +85,7 @@ class Plan(msgspec.Struct, frozen=True):
     what to do without. `named` are the macros to ask for, where the MTA's own list is not enough;
     `read` those to read at each stage that is decided. `headers` and `attachments` tell whether
     these are looked at, `message` whether messages are kept as they arrive, `settles` whether
-    something wants to know how they end.
+    something wants to know how they end, `stamps` whether something is written above them.
     """
 
     asked: frozenset[Event]
@@ -97,6 +98,7 @@ class Plan(msgspec.Struct, frozen=True):
     attachments: bool
     message: bool = False
     settles: bool = False
+    stamps: bool = False
 
 
 _STEPS: Final[Mapping[Event, tuple[Steps, Steps]]] = {
@@ -156,16 +158,29 @@ class _Settling(msgspec.Struct, frozen=True):
     verdicts: frozenset[Verdict] = frozenset()
 
 
-def plan(*asking: Mapping[Stage, Needs], settles: bool = False) -> Plan:
+class _Stamping(msgspec.Struct, frozen=True):
+    """What has to be known to write something above a message."""
+
+    facts: frozenset[str]
+    verdicts: frozenset[Verdict] = frozenset({Verdict.PREPEND})
+
+
+def plan(
+    *asking: Mapping[Stage, Needs], settles: bool = False, stamps: frozenset[str] | None = None
+) -> Plan:
     """
     Compute what to ask for, so that each of several sets of questions can be answered.
 
     With `settles` the end of each message is taken note of, whether a rule asks there or not.
+    `stamps` are the facts that have to be known there to write something above it; None if
+    nothing is.
     """
     questions: list[tuple[Stage, Needs]]
     questions = [(stage, question) for asked in asking for stage, question in asked.items()]
     if settles:
         questions.append((Stage.END_OF_DATA, _Settling()))
+    if stamps is not None:
+        questions.append((Stage.END_OF_DATA, _Stamping(stamps)))
     verdicts = frozenset(verdict for _, question in questions for verdict in question.verdicts)
     facts = frozenset(fact for _, question in questions for fact in question.facts)
     deciding = frozenset(stage for stage, _ in questions)
@@ -181,6 +196,8 @@ def plan(*asking: Mapping[Stage, Needs], settles: bool = False) -> Plan:
     actions = Actions.NAME_MACROS
     for verdict in verdicts & AMENDING:
         actions |= _ACTIONS[verdict]
+    if stamps is not None:
+        actions |= Actions.CHANGE_HEADERS
     return Plan(
         asked=asked,
         silent=asked - replied,
@@ -192,6 +209,7 @@ def plan(*asking: Mapping[Stage, Needs], settles: bool = False) -> Plan:
         attachments="attachments" in facts,
         message="message" in facts,
         settles=settles,
+        stamps=stamps is not None,
     )
 
 

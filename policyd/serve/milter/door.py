@@ -6,6 +6,7 @@ from typing import Any, Protocol
 from policyd.facts.table import Attributes
 from policyd.rules.policy import Policy
 from policyd.service import Answer
+from policyd.service.stamping import Stamped
 from policyd.smtp.stage import FrontEnd, Stage
 
 
@@ -20,6 +21,10 @@ class Service(Protocol):
 
     def settle_milter(self, attributes: Attributes, policy: Policy) -> None:
         """Spend what a message reserved that no rule decides at its end; blocks."""
+        ...
+
+    def stamp_milter(self, attributes: Attributes, policy: Policy) -> Stamped:
+        """Give what is written above an accepted message, and which of its fields go; blocks."""
         ...
 
     def abandon_milter(self, attributes: Attributes, policy: Policy) -> Future[None] | None:
@@ -72,6 +77,10 @@ class Mta(Protocol):
 
     def addheader(self, field: str, value: str, idx: int = ..., /) -> None:
         """Insert a header before the one at that place."""
+        ...
+
+    def chgheader(self, field: str, idx: int, value: str, /) -> None:
+        """Change the how manyth header of a name; an empty value deletes it."""
         ...
 
     def addrcpt(self, rcpt: str, params: str | None = ..., /) -> None:

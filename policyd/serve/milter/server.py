@@ -297,7 +297,8 @@ class MilterServer:
 
 def _planned(policy: Policy) -> Plan:
     settles = policy.owners.get(Stage.END_OF_DATA) is FrontEnd.MILTER and bool(policy.reserving)
-    return plan(policy.milter, policy.local, settles=settles)
+    stamps = None if policy.stamping is None else policy.stamping.facts
+    return plan(policy.milter, policy.local, settles=settles, stamps=stamps)
 
 
 def _connect(session: Session, mta: Mta, name: str, _family: int, address: HostAddress) -> Status:

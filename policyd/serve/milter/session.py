@@ -16,6 +16,7 @@ from uuid import uuid4
 from policyd.mail.spool import Spool
 from policyd.protocol.milter import (
     AMENDING,
+    GO_ON,
     NOTHING,
     Event,
     MilterAnswer,
@@ -181,13 +182,11 @@ class Session:
         try:
             answer = self._ask(mta, Stage.END_OF_DATA)
             self._unsettled = False
-            if answer is None:
-                self._amend(mta)
-                return Status.CONTINUE
-            outcome = milter_answer(answer.decision)
+            outcome = GO_ON if answer is None else milter_answer(answer.decision)
             if outcome.status is Status.CONTINUE:
                 self._amend(mta)
-            return self._give(mta, answer, outcome)
+                self._stamp(mta, answer)
+            return outcome.status if answer is None else self._give(mta, answer, outcome)
         finally:
             self._end_message()
 
@@ -295,9 +294,23 @@ class Session:
         for address in changes.bcc:
             mta.addrcpt(f"<{address}>")
         for name, value in reversed(changes.headers):
-            mta.addheader(name, f" {value}" if self._exact else value, _TOP)
+            self._add(mta, name, value)
         if changes.hold:
             mta.quarantine(changes.hold)
+
+    def _stamp(self, mta: Mta, answer: Answer | None) -> None:
+        """Write results above all else, and take away what only pretends to be such."""
+        if not self.plan.stamps or self._local:
+            return
+        known = self._known(mta, Stage.END_OF_DATA) if answer is None else answer.attributes
+        stamped = self._service.stamp_milter(known, self.policy)
+        for name, place in stamped.removed:  # before any is added, for they are counted
+            mta.chgheader(name, place, "")
+        for name, value in reversed(stamped.added):
+            self._add(mta, name, value)
+
+    def _add(self, mta: Mta, name: str, value: str) -> None:
+        mta.addheader(name, f" {value}" if self._exact else value, _TOP)
 
 
 def _macro(mta: Mta, name: str) -> str | None:
