@@ -1,11 +1,15 @@
-"""What is wrong with what a check of another package declares, and the mend, for its author."""
+"""
+What is wrong with what a check of another package declares, and the mend, for its author.
+
+Types are looked at too: who wrote it need not use a type checker.
+"""
 
 import inspect
 import keyword
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping
-from typing import Final
+from typing import Any, Final
 
 from policyd.checks.interface import Check, Counting
 from policyd.facts.table import FACTS, FactType
@@ -22,17 +26,23 @@ _MOST_SERIES: Final = 200
 _LABEL: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,39}", re.ASCII)
 _METRIC: Final = re.compile(r"[a-z][a-z0-9_]{0,80}", re.ASCII)
 _OWN_METRIC: Final = "policyd_check_duration_"
-_ONLY_OURS: Final = (
-    "needs_at", "dependency", "sited", "definitions", "every", "configured", "follows",
-)  # fmt: skip
-"""What a check of another package cannot declare: it is for what the configuration defines."""
+_ONLY_OURS: Final[Mapping[str, object]] = {
+    "needs_at": {},
+    "dependency": "",
+    "sited": False,
+    "definitions": None,
+    "every": False,
+    "configured": None,
+    "follows": {},
+}
+"""What is for what the configuration defines, and what a check that does without has there."""
 
 Objection = tuple[str, str]
 
 
 def objections(check: Check) -> Iterator[Objection]:
     """Give all that is wrong with a declaration: what, and how it is mended."""
-    name = check.name
+    name: object = check.name
     if not (isinstance(name, str) and name.isascii() and name.isidentifier()):
         yield f"the name of its check is {name!r}", "name it as conditions call it: weekend"
         return
@@ -43,7 +53,7 @@ def objections(check: Check) -> Iterator[Objection]:
             yield f"its check {name}: {what}", mend
 
 
-def _asking(check: Check) -> Iterator[Objection]:
+def _asking(check: Any) -> Iterator[Objection]:
     if not callable(check.ask):
         yield f"ask is a {type(check.ask).__name__}", "give a function"
     elif check.remote is not _is_coroutine_function(check.ask):
@@ -66,7 +76,7 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _types(check: Check) -> Iterator[Objection]:
+def _types(check: Any) -> Iterator[Objection]:
     if not isinstance(check.parameters, tuple):
         yield f"parameters is {check.parameters!r}", "give a tuple of FactType"
         return
@@ -77,7 +87,7 @@ def _types(check: Check) -> Iterator[Objection]:
             yield f"{where}: {type_!r} is no type of values", f"FactType has: {known}"
 
 
-def _results(check: Check) -> Iterator[Objection]:
+def _results(check: Any) -> Iterator[Objection]:
     if not (isinstance(check.results, tuple) and 0 < len(check.results) <= _MOST_SERIES):
         yield f"results is {check.results!r}", f"give a tuple of 1 to {_MOST_SERIES} words"
         return
@@ -89,7 +99,7 @@ def _results(check: Check) -> Iterator[Objection]:
             yield f"the result {FAILED!r} is counted when a check fails", "name it otherwise"
 
 
-def _facts(check: Check) -> Iterator[Objection]:
+def _facts(check: Any) -> Iterator[Objection]:
     if not isinstance(check.needs, tuple):
         yield f"needs is {check.needs!r}", "give a tuple of names of facts"
         return
@@ -100,7 +110,7 @@ def _facts(check: Check) -> Iterator[Objection]:
             yield f"needs: {name} is known to conditions only", "take it as an argument"
 
 
-def _values(check: Check) -> Iterator[Objection]:
+def _values(check: Any) -> Iterator[Objection]:
     if not isinstance(check.values, Mapping):
         yield f"values is {check.values!r}", "give names and what each says"
         return
@@ -113,7 +123,7 @@ def _values(check: Check) -> Iterator[Objection]:
             yield f"values: {name} says {says!r}", "say in words what it is"
 
 
-def _stages(check: Check) -> Iterator[Objection]:
+def _stages(check: Any) -> Iterator[Objection]:
     stages = check.stages
     if stages is None:
         return
@@ -121,13 +131,13 @@ def _stages(check: Check) -> Iterator[Objection]:
         yield f"stages is {stages!r}", "give a frozenset of Stage"
 
 
-def _not_ours(check: Check) -> Iterator[Objection]:
-    for name in _ONLY_OURS:
-        if getattr(check, name) not in (None, False, "", {}):
+def _not_ours(check: Any) -> Iterator[Objection]:
+    for name, without in _ONLY_OURS.items():
+        if getattr(check, name) != without:
             yield f"{name} is for policyd's own checks", "leave it out"
 
 
-def _countings(check: Check) -> Iterator[Objection]:
+def _countings(check: Any) -> Iterator[Objection]:
     prefix = f"policyd_check_{check.name}_"
     for each in check.countings:
         if not isinstance(each, Counting):

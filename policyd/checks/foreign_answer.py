@@ -88,7 +88,7 @@ def judged(check: Check, answer: object) -> Answer:
     """Hold an answer against what its check declares; CheckFailedError says what is wrong."""
     if not isinstance(answer, Answer):
         raise _wrong(check, f"it gives a {type(answer).__name__}", "an Answer")
-    if not isinstance(answer.result, str) or answer.result not in check.results:
+    if answer.result not in check.results:
         raise _wrong(check, f"its result is {answer.result!r}", f"one of {check.results!r}")
     value = _READ[check.result](answer.value)
     if value is None:
