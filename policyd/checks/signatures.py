@@ -21,8 +21,8 @@ from policyd.mail.arrived import Arrived, UnreadableError
 from policyd.mail.dkim import DkimAnswer, KeyAnswer, Order, Signature, Survey
 from policyd.processes.work import Runner, WorkError
 
-LIMIT: Final = 5.0
-"""Seconds for a piece of work; 100 MiB in both forms of a body take one."""
+LIMIT: Final = 6.0
+"""Seconds for a piece of work; the largest message, signed in both forms, takes 1 to 3."""
 
 _WORK: Final = "policyd.mail.signature_work"
 _LONGEST_TEXT: Final = 200

@@ -6,6 +6,7 @@ can be made out counts: in groups, without angle brackets, behind others. What i
 quoted or encoded (RFC 2047) is no address.
 """
 
+import inspect
 import re
 from collections.abc import Iterable
 from email.utils import getaddresses
@@ -19,6 +20,10 @@ _LONGEST: Final = 16 * 1024
 """Octets of a From field that are read."""
 _FOLD: Final = re.compile(r"[\r\n\t]+")
 _DOMAIN: Final = re.compile(r"(?=.{1,255}$)[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*")
+_AS_BEFORE: Final = (
+    {"strict": False} if "strict" in inspect.signature(getaddresses).parameters else {}
+)
+"""Newer Pythons give nothing at all for some fields of which older ones give every address."""
 
 
 class Author(msgspec.Struct, frozen=True):
@@ -54,7 +59,7 @@ def _domains(field: bytes) -> tuple[list[str], str]:
         return [], f"a From field of more than {_LONGEST >> 10} KiB"
     text = _FOLD.sub(" ", field.decode("utf-8", "surrogateescape")).strip()
     try:
-        addresses = [address for _, address in getaddresses([text]) if "@" in address]
+        addresses = [address for _, address in getaddresses([text], **_AS_BEFORE) if "@" in address]
     except (ValueError, IndexError, RecursionError):  # comments within comments, a thousand deep
         return [], "a From field that cannot be read"
     if not addresses:

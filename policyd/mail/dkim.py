@@ -16,7 +16,7 @@ MOST_VERIFIED: Final = 10
 """Signatures of a message that are verified, the topmost first: those were added last."""
 MOST_SHOWN: Final = 100
 """Signatures of a message that have a result at all."""
-LARGEST: Final = 100 * 1024 * 1024
+LARGEST: Final = 128 * 1024 * 1024
 """Octets of a message whose signatures are verified."""
 
 _BEST_FIRST: Final = ("pass", "temperror", "fail", "policy", "neutral", "permerror", "none")
