@@ -45,8 +45,6 @@ class DomainPolicy:
         self._resolver = resolver
         self._sender = sender
         self._signatures = signatures
-        if signatures.resolver is None:
-            signatures.resolver = resolver
         self._draw = draw
 
     async def evaluate(self, attributes: Attributes) -> DmarcAnswer:
@@ -83,9 +81,7 @@ async def discover(resolver: Resolver, author: str) -> Policy | None:
     domains = tuple(dict.fromkeys((author, organizational_domain(author))))
     asked = [asyncio.ensure_future(_policy(resolver, domain)) for domain in domains]
     await asyncio.gather(*asked, return_exceptions=True)
-    policies = (
-        each.result() for each in asked
-    )  # its own first: with that, the other is not needed
+    policies = (each.result() for each in asked)  # with its own, the other is not needed
     return next((policy for policy in policies if policy is not None), None)
 
 

@@ -40,20 +40,19 @@ class Signatures:
     """
     Verifies the signatures of messages by a runner, with keys that a resolver is asked for.
 
-    Without them it is for loading only, and fails; the resolver may come later, from the
-    DomainPolicy that asks. `clock` gives seconds since the epoch.
+    Without them it is for loading only, and fails. `clock` gives seconds since the epoch.
     """
 
     def __init__(
         self,
         runner: Runner | None,
-        resolver: Resolver | None = None,
+        resolver: Resolver | None,
         *,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Begin with nothing verified."""
         self._runner = runner
-        self.resolver = resolver
+        self._resolver = resolver
         self._clock = clock
 
     async def survey(self, attributes: Attributes) -> Survey:
@@ -96,10 +95,10 @@ class Signatures:
         return {name: key for name, (key, _) in zip(names, asked, strict=True)}, ttl
 
     async def _key(self, name: str) -> tuple[KeyAnswer, float]:
-        if self.resolver is None:
+        if self._resolver is None:
             raise CheckFailedError("signatures are not verified here")
         try:
-            found: Found = await self.resolver.ask(name, Kind.TXT)
+            found: Found = await self._resolver.ask(name, Kind.TXT)
         except DnsError as error:
             return KeyAnswer(failure=str(error)), 0.0
         texts = found.values(Kind.TXT)
