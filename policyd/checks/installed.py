@@ -86,7 +86,7 @@ def installed() -> tuple[tuple[Installed, ...], tuple[Broken, ...]]:
 
 def _package(point: EntryPoint) -> Package:
     of = point.dist
-    return Package(point.value, "") if of is None else Package(of.name, of.version)
+    return Package(point.value, "") if of is None else Package(of.name, of.version or "")
 
 
 def _names(found: Iterable[Installed]) -> tuple[list[Installed], list[Broken]]:

@@ -152,8 +152,8 @@ class Check:
     with as the last argument, whatever the call says. `follows`: a rule that asks at a stage is
     asked at another too.
 
-    A check of another package that is not `remote` is asked in a process of its own, which is
-    killed when an answer takes longer than `limit` seconds.
+    A check of another package may take `limit` seconds. If it is not `remote` it is asked in a
+    process of its own, which is killed then (see foreign).
     """
 
     name: str

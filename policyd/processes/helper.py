@@ -155,6 +155,7 @@ def _work(name: str) -> Work:
 
 
 def _import(modules: Sequence[str]) -> None:
+    importlib.invalidate_caches()  # one may have been installed since this process began
     for module in modules:
         with contextlib.suppress(Exception):  # the work that needs it will say what is wrong
             importlib.import_module(module)

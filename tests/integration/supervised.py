@@ -33,17 +33,17 @@ async def slow(attributes):
 async def endless(attributes):
     await asyncio.sleep(3600)
 
-def ends(attributes):
+async def ends(attributes):
     os._exit(3)
 
 def at_the_start():
     if Path(sys.argv[0]).name == "worker.py" and Path(__file__).with_name("no-worker").exists():
         os._exit(4)
-    return Check("at_the_start", ends)
+    return Check("at_the_start", ends.ask, remote=True)
 
 slow = Check("slow", slow, remote=True)
-endless = Check("endless", endless, remote=True)
-ends = Check("ends", ends)
+endless = Check("endless", endless, remote=True, limit=60.0)
+ends = Check("ends", ends, remote=True)
 """
 """Checks as another package may bring them: one that takes long, and some that do worse."""
 
