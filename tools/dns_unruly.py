@@ -191,12 +191,14 @@ class Unruly:
     async def _stream(
         self, handler: _Handler, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
-        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+        with (
+            contextlib.closing(writer),
+            contextlib.suppress(asyncio.IncompleteReadError, ConnectionError),
+        ):
             while True:
                 said = await handler(await _read(reader), True)
                 if said is not None:
                     writer.write(struct.pack("!H", len(said)) + said)
-        writer.close()
 
     async def _act(self, message: bytes, by_tcp: bool) -> bytes | None:
         question = dns.message.from_wire(message)

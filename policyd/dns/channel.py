@@ -9,6 +9,7 @@ when `worn`.
 """
 
 import asyncio
+import math
 from collections.abc import Callable
 from typing import Final
 
@@ -23,9 +24,10 @@ MOST_ANSWERS: Final = 5_000
 """Answers from servers that a channel may have kept; each takes some 2 kB."""
 MOST_OCTETS: Final = 4 << 20
 """Octets of records that a channel may have kept."""
-_TRIES: Final = 3
 _FIRST_TRY: Final = 1 / 6
-"""The part of a question's time that the first attempt at a server has; each round has twice it."""
+"""The part of a question's time that the first attempt at a server has, until it is known."""
+_SHORTEST_TRY: Final = 0.25
+"""Seconds that c-ares gives an attempt at least; with each further one they double, or nearly."""
 _TICK: Final = 0.1
 """Seconds within which c-ares is told that time has passed."""
 _RECORD: Final = 64
@@ -66,7 +68,7 @@ class Channel:
         self._cares = pycares.Channel(
             flags=_FLAGS,
             timeout=settings.timeout * _FIRST_TRY,
-            tries=_TRIES,
+            tries=_tries(settings.timeout),
             servers=settings.servers or None,
             sock_state_cb=self._socket_is,
         )
@@ -174,6 +176,11 @@ class Channel:
             left: float = self._cares.timeout()  # type: ignore[no-untyped-call]  # it has no types
             wait = min(left or _TICK, _TICK)
             self._timer = self._loop.call_later(wait, self._tick)
+
+
+def _tries(timeout: float) -> int:
+    """Give as many attempts as last for the whole time: a resolver may take that long."""
+    return 1 + max(1, math.ceil(math.log2(timeout / _SHORTEST_TRY)))
 
 
 def _octets(result: pycares.DNSResult) -> int:

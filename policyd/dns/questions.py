@@ -49,7 +49,7 @@ def answering(resolver: Resolver) -> Callable[[bytes], Awaitable[bytes]]:
         try:
             asked = _question.decode(question)
             found = await resolver.ask(_text(asked.name), asked.kind)
-        except msgspec.MsgspecError:
+        except (msgspec.MsgspecError, UnicodeDecodeError):
             return _encode(_Answer(failed="what was asked is no question"))
         except DnsError as error:
             return _encode(

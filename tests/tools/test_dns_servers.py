@@ -81,7 +81,7 @@ def test_the_unruly_server_does_what_the_first_label_says() -> None:
         assert ask(server.address, "refused.test").rcode() == dns.rcode.REFUSED
         began = time.monotonic()
         assert texts(ask(server.address, "after-300.test")) == ["192.0.2.1"]
-        assert 0.3 <= time.monotonic() - began < 1
+        assert 0.3 <= time.monotonic() - began < 2
         with pytest.raises(dns.exception.Timeout):
             ask(server.address, "never.test", timeout=0.3)
         assert ask(server.address, "truncated.test").flags & dns.flags.TC
@@ -108,4 +108,4 @@ def test_a_proxy_delays_what_a_real_server_answers(tmp_path: Path) -> None:
         for tcp in (False, True):
             began = time.monotonic()
             assert texts(ask(proxy.address, "www.example.test", tcp=tcp)) == ["192.0.2.1"]
-            assert 0.2 <= time.monotonic() - began < 0.5
+            assert 0.2 <= time.monotonic() - began < 2
