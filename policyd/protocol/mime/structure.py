@@ -42,6 +42,8 @@ _FIELD: Final = re.compile(
 )
 _NAMELESS: Final = re.compile(rb"^:", re.MULTILINE)
 _END: Final = re.compile(rb"(--)?[ \t]*+\r?(?:\n|\Z)")
+_DOUBTFUL: Final = 300
+"""Octets that are kept of a line that begins with a boundary and goes on."""
 _IDENTITY: Final = frozenset({"", "7bit", "8bit", "binary"})
 
 
@@ -102,9 +104,19 @@ class Structure:
         self._lines_left = most_lines
         self._search_left = MOST_SEARCHED
         self._levels: list[_Level] = []
+        self._known: set[bytes] = set()
+        self._doubtful: set[bytes] = set()
 
     def parts(self) -> Iterator[Part]:
         """Give every part in order, what contains others before them."""
+        yield from self._parts()
+        if any(
+            line not in self._known and line.removesuffix(b"--") not in self._known
+            for line in self._doubtful
+        ):
+            self.defects.add(Defect.BOUNDARY_AMBIGUOUS)
+
+    def _parts(self) -> Iterator[Part]:
         begin: int | None = 0
         depth, count, default = 0, 0, PLAIN
         while begin is not None:
@@ -191,6 +203,7 @@ class Structure:
         if len(found) > 1:
             self.defects.add(Defect.BOUNDARY_AMBIGUOUS)
         self._levels.append(level)
+        self._known.add(level.line[:_DOUBTFUL])
 
     def _begin_next(self, following: tuple[int, _Delimiter] | None) -> int | None:
         """End what a boundary line ends; give where the next part begins, None for the end."""
@@ -236,12 +249,10 @@ class Structure:
         level.next = None
         data, line = self._data, level.line
         line_end = max(position, level.searched) - 1  # of the line before
-        self._search_left -= max(0, limit - line_end)
-        if self._search_left < 0:
-            self.defects.add(Defect.TOO_COSTLY)
-            return None
-        while True:
+        while self._search_left > 0:
+            started = line_end
             line_end = data.find(b"\n" + line, line_end, limit + len(line))
+            self._search_left -= max(0, (line_end if line_end >= 0 else limit) - started)
             if line_end < 0:
                 break
             if not self._lines_left:
@@ -254,14 +265,10 @@ class Structure:
                 level.searched = end.end()
                 level.next = _Delimiter(begin, end.end(), end[1] is not None)
                 return level.next
-            self._doubt(begin)
+            doubtful = bytes(data[begin : begin + _DOUBTFUL]).partition(b"\n")[0]
+            self._doubtful.add(doubtful.rstrip(b" \t\r"))
             line_end = begin
         level.searched = max(level.searched, limit)
+        if self._search_left <= 0:
+            self.defects.add(Defect.TOO_COSTLY)
         return None
-
-    def _doubt(self, begin: int) -> None:
-        """Take note of a line that begins with a boundary, unless it is the whole of another's."""
-        line = bytes(self._data[begin : begin + 1000]).partition(b"\n")[0].rstrip(b" \t\r")
-        known = {level.line for level in self._levels}
-        if line not in known and line.removesuffix(b"--") not in known:
-            self.defects.add(Defect.BOUNDARY_AMBIGUOUS)
