@@ -26,7 +26,7 @@ _MOST_SERIES: Final = 200
 _LABEL: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,39}", re.ASCII)
 _METRIC: Final = re.compile(r"[a-z][a-z0-9_]{0,80}", re.ASCII)
 _OWN_METRIC: Final = "policyd_check_duration_"
-_ONLY_OURS: Final[Mapping[str, object]] = {
+ONLY_OURS: Final[Mapping[str, object]] = {
     "needs_at": {},
     "dependency": "",
     "sited": False,
@@ -132,7 +132,7 @@ def _stages(check: Any) -> Iterator[Objection]:
 
 
 def _not_ours(check: Any) -> Iterator[Objection]:
-    for name, without in _ONLY_OURS.items():
+    for name, without in ONLY_OURS.items():
         if getattr(check, name) != without:
             yield f"{name} is for policyd's own checks", "leave it out"
 

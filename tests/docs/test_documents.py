@@ -4,11 +4,14 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import click
 import pytest
 
+from policyd.checks.declaration import ONLY_OURS
+from policyd.checks.interface import Check
 from policyd.cli import main
 from policyd.config.difference import RESTART
 from policyd.config.policy import load_policy
@@ -17,6 +20,7 @@ from tools.reference import DOCUMENTS, rendered
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
+CHECKS = (ROOT / "docs" / "checks.md").read_text()
 
 # What the examples take for granted, by the table's heading.
 SURROUNDINGS = {
@@ -83,10 +87,11 @@ def test_every_file_that_the_readme_names_is_there() -> None:
     assert sorted(named) == sorted(file.name for file in (ROOT / "etc" / "postfix").iterdir())
 
 
-def test_the_check_of_the_readme_can_be_used_in_a_rule(tmp_path: Path) -> None:
-    (source,) = blocks(ROOT / "README.md", "python")
-    (project,) = (b for b in blocks(ROOT / "README.md", "toml") if "[project" in b)
-    (rule,) = (b for b in blocks(ROOT / "README.md", "toml") if "digits(" in b)
+def test_the_check_of_the_documents_can_be_used_in_a_rule(tmp_path: Path) -> None:
+    document = ROOT / "docs" / "checks.md"
+    (source,) = blocks(document, "python")
+    (project,) = (b for b in blocks(document, "toml") if "[project" in b)
+    (rule,) = (b for b in blocks(document, "toml") if "digits(" in b)
     (point,) = re.findall(r'^digits = "(\w+):digits"$', project, re.MULTILINE)
     (tmp_path / f"{point}.py").write_text(source)
     metadata = tmp_path / f"{point}-1.dist-info"
@@ -107,6 +112,12 @@ def test_the_check_of_the_readme_can_be_used_in_a_rule(tmp_path: Path) -> None:
         env=os.environ | {"PYTHONPATH": str(tmp_path)},
     )
     assert "450 4.7.1 A sender with 9 digits is looked at first" in done.stdout, done.stderr
+
+
+def test_what_a_check_declares_is_in_its_table() -> None:
+    (table,) = re.findall(r"^\| field .*?\n\n", CHECKS, re.MULTILINE | re.DOTALL)
+    declared = {field.name for field in fields(Check)}
+    assert set(re.findall(r"^\| `(\w+)`", table, re.MULTILINE)) == declared - set(ONLY_OURS)
 
 
 def test_every_event_of_the_log_is_in_the_operators_guide() -> None:
