@@ -63,12 +63,13 @@ _NAMES = {
     b"y": "reply",
     b"h": "add header",
     b"i": "insert header",
+    b"m": "change header",
     b"+": "add recipient",
     b"-": "delete recipient",
     b"q": "quarantine",
     b"O": "negotiate",
 }
-_CHANGES = frozenset(b"hi+-q")
+_CHANGES = frozenset(b"him+-q")
 
 
 @dataclass(frozen=True, slots=True)

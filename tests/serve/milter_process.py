@@ -3,13 +3,14 @@ A process with a milter and the real service, for tests: rules in, what was coun
 
 `python milter_process.py SPECIFICATION`, where SPECIFICATION is JSON: `listener` (the descriptor of
 an inherited socket) or `endpoint` (where libmilter listens by itself), `directory` (for the
-configuration), `rules` (tables of it, over the lists users and programs), `more` (rules in force
-after the order `reload`), `most` (sessions at once), `socket` (further arguments of MilterServer),
-`broken` (a callback that raises: name and error), `without_fd` (a libmilter that does not know
-`fd:`), `tempdir` (where messages go that are too large for memory). Lines on standard input are
-orders: reload, drain, state, most N; its end ends the process. Each answer, each protocol error and
-each change of the number of sessions is a line of JSON on standard output. pymilter's callbacks are
-the process's and its main loop runs once, so each test of it needs a process.
+configuration), `rules` (tables of it, over the lists users and programs), `tables` (further text of
+it), `more` (rules in force after the order `reload`, without those), `most` (sessions at once),
+`socket` (further arguments of MilterServer), `broken` (a callback that raises: name and error),
+`without_fd` (a libmilter that does not know `fd:`), `tempdir` (where messages go that are too large
+for memory). Lines on standard input are orders: reload, drain, state, most N; its end ends the
+process. Each answer, each protocol error and each change of the number of sessions is a line of
+JSON on standard output. pymilter's callbacks are the process's and its main loop runs once, so each
+test of it needs a process.
 """
 
 import asyncio
@@ -141,9 +142,9 @@ class Recorder:
         self.line(level=level, event=event, **fields)
 
 
-def policy(rules: list[dict[str, Any]], directory: Path) -> Policy:
+def policy(rules: list[dict[str, Any]], directory: Path, more: str = "") -> Policy:
     """Load the policy of some rules, all stages decided by the milter."""
-    tables = [CONFIGURATION]
+    tables = [CONFIGURATION, more]
     for number, rule in enumerate(rules):
         keys = {"name": f"rule {number}", **{key: value for key, value in rule.items() if value}}
         lines = (f"{key} = {json.dumps(value)}" for key, value in keys.items())
@@ -205,7 +206,9 @@ def main() -> None:
     given = json.loads(sys.argv[1])
     spoil(given)
     service = Service(
-        policy(given["rules"], Path(given["directory"])),  # kept nowhere else
+        policy(
+            given["rules"], Path(given["directory"]), given.get("tables", "")
+        ),  # kept here alone
         RECORDER,
         RECORDER,
         Ids(random.getrandbits),
