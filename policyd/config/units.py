@@ -219,7 +219,7 @@ def read_name_server(value: object) -> str:
     text = read_text(value, '"192.0.2.53"')
     mend = 'write it as "192.0.2.53", "192.0.2.53:5353", "2001:db8::53" or "[2001:db8::53]:5353"'
     found = _INET.fullmatch(text)
-    host, port = (found[1] or found[2], int(found[3])) if found else (text.strip("[]"), 53)
+    host, port = (found[1] or found[2], int(found[3])) if found else (_unbracketed(text), 53)
     try:
         address = ip_address(host)
     except ValueError:
@@ -227,6 +227,10 @@ def read_name_server(value: object) -> str:
     if not 0 < port < 65536:
         raise WrongValueError(f"{port} is no port", "choose one from 1 to 65535")
     return f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}"
+
+
+def _unbracketed(host: str) -> str:
+    return host[1:-1] if host.startswith("[") and host.endswith("]") else host
 
 
 def read_mode(value: object) -> int:

@@ -169,6 +169,24 @@ def test_dns_lists_that_come_go_or_change_are_named(old: str, new: str, lines: l
     assert list(found.lines()) == lines
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "lines"),
+    [
+        ('servers = ["192.0.2.1"]', 'servers = ["192.0.2.1:53"]\ntimeout = "3s"', []),
+        ('servers = ["192.0.2.1", "192.0.2.2"]', 'servers = ["192.0.2.2", "192.0.2.1"]',
+         ["[dns] servers changed"]),  # their order is that in which they are asked
+        ("", 'timeout = "2s"\nmost_at_once = 9',
+         ["[dns] timeout changed", "[dns] most_at_once changed"]),
+    ],
+)  # fmt: skip
+def test_what_is_said_of_the_dns_differs_if_it_means_something_else(
+    old: str, new: str, lines: list[str]
+) -> None:
+    before, after = (outline(f"{POLICY}[dns]\n{text}\n") for text in (old, new))
+    assert list(difference(before, after).lines()) == lines
+    assert not needs_restart(before.config, after.config)
+
+
 def test_overrides_that_changed_are_a_difference() -> None:
     Path("overrides.txt").write_text("alice 50\n")
     before = outline(POLICY + OVERRIDDEN)

@@ -153,6 +153,29 @@ def test_a_time_out_of_bounds_or_not_in_seconds_is_refused(text: object, what: s
     assert '"0.5s"' in told["mend"]
 
 
+@pytest.mark.parametrize(
+    ("text", "server"),
+    [
+        ("192.0.2.53", "192.0.2.53:53"),
+        ("192.0.2.53:5353", "192.0.2.53:5353"),
+        ("2001:DB8:0::53", "[2001:db8::53]:53"),
+        ("[2001:db8::53]", "[2001:db8::53]:53"),
+        ("[2001:db8::53]:5353", "[2001:db8::53]:5353"),
+    ],
+)
+def test_a_name_server_is_an_address_with_or_without_a_port(text: str, server: str) -> None:
+    assert units.read_name_server(text) == server
+
+
+@pytest.mark.parametrize(
+    "value",
+    [53, "", "localhost", "localhost:53", "192.0.2.53:0", "192.0.2.53:65536", "192.0.2.53:",
+     "192.0.2", "192.0.2.0/24", "[2001:db8::53", "2001:db8::53]:53", "udp:192.0.2.53", "*:53"],
+)  # fmt: skip
+def test_what_is_no_address_of_a_name_server_is_refused(value: object) -> None:
+    assert refusal(units.read_name_server, value)["mend"]
+
+
 @pytest.mark.parametrize("prefix", ["policyd:", "p", "mx1/policyd|", "~" * 64])
 def test_a_prefix_of_keys_is_taken_as_it_stands(prefix: str) -> None:
     assert units.read_key_prefix(prefix) == prefix
@@ -214,6 +237,7 @@ _READERS = [
     partial(units.read_bounded_duration, longest="10m"),
     units.read_endpoint,
     units.read_address,
+    units.read_name_server,
     units.read_mode,
     units.read_group,
     units.read_duration,
