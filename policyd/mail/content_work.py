@@ -11,7 +11,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from typing import Final
+from typing import Final, cast
 
 import msgspec
 
@@ -45,7 +45,8 @@ def work(_payload: bytes, descriptors: Sequence[int], _ask: Ask) -> bytes:
     size = os.fstat(descriptor).st_size
     if not size:
         return msgspec.msgpack.encode(Content())
-    with mmap.mmap(descriptor, min(size, LARGEST), prot=mmap.PROT_READ) as data:
+    with mmap.mmap(descriptor, min(size, LARGEST), prot=mmap.PROT_READ) as mapped:
+        data = cast("bytes", mapped)  # sliced, searched and matched like them
         found = examined(data, too_large=size > LARGEST)
     return msgspec.msgpack.encode(found)
 

@@ -7,7 +7,6 @@ boundary only the stretch in which it counts is searched, so that all searches t
 message once for each level of it.
 """
 
-import mmap
 import re
 from collections.abc import Iterator
 from typing import Final, NamedTuple
@@ -22,7 +21,8 @@ from policyd.protocol.mime.fields import (
     unfolded,
 )
 
-Octets = bytes | bytearray | mmap.mmap
+Octets = bytes | bytearray
+"""A message; or what is like it, such as a file that is mapped (mmap(2))."""
 
 DEEPEST: Final = 100
 """Parts within parts; as many as Postfix takes (mime_nesting_limit, postconf(5))."""
