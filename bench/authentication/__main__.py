@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from bench.authentication import checks, report
+from bench.authentication import checks, report, spf
 from bench.authentication.plan import FULL, QUICK, Plan
 from bench.authentication.results import Measured, Results
 from bench.programs import ProgramError
@@ -22,6 +22,7 @@ FIGURES: Final = Path(__file__).with_name("results.json")
 PARTS: Final[dict[str, Callable[[Plan, Say], Measured]]] = {
     "policy": checks.policy,
     "messages": checks.messages,
+    "spf": spf.side_by_side,
 }
 
 
