@@ -24,8 +24,8 @@ once    0 IN A 192.0.2.4
 lame    IN NS ns.lame
 ns.lame IN A 127.0.0.99
 """
-"""nsd cuts an answer of many records over UDP: each of `long` has 64 octets."""
 LONG = "".join(f'long IN TXT "{number:03} {"x" * 60}"\n' for number in range(60))
+"""More than fits into a datagram."""
 REVERSE = "1 IN PTR www.example.test.\n"
 
 
