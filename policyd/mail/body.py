@@ -2,8 +2,8 @@
 The hash of a message's body in the forms that signatures are over (RFC 6376 sections 3.4, 3.7).
 
 A body is read in pieces, once for each canonicalisation: memory is that of a piece whatever the
-body's size, and the time grows with the size alone, whatever the body holds. dkimpy's own takes
-a body as lines, and 200 s over one line of blanks.
+body's size, and the time grows with the size alone. dkimpy takes a body whole, in 5 to 35 times its
+size, and 64 KiB of blanks in a row cost it 9 s, twice as many four times that.
 """
 
 import os
