@@ -181,7 +181,7 @@ def test_pieces_of_work_run_side_by_side_in_one_process_and_in_several(play_once
     play_once(scene)
 
 
-def test_a_process_is_started_when_needed_and_kept(play: Play) -> None:
+def test_a_process_is_started_when_needed_and_kept(play_once: Play) -> None:
     async def scene() -> None:
         before = set(children())
         async with a_pool(processes=3) as pool:
@@ -190,7 +190,7 @@ def test_a_process_is_started_when_needed_and_kept(play: Play) -> None:
             assert pids == set(children()) - before
             assert len(pids) == 1
 
-    play(scene)
+    play_once(scene)
 
 
 def test_processes_are_started_ahead_with_what_they_import(play_once: Play, tmp_path: Path) -> None:
@@ -246,7 +246,7 @@ def test_work_asks_its_worker_and_waits_for_the_answer(play: Play) -> None:
     play(scene)
 
 
-def test_a_question_without_an_answer_is_an_error_in_the_work(play: Play) -> None:
+def test_a_question_without_an_answer_is_an_error_in_the_work(play_once: Play) -> None:
     async def scene() -> None:
         async def answer(question: bytes) -> bytes:
             raise LookupError("\udcff" * 1000 if question == b"long" else "nobody knows")
@@ -259,7 +259,7 @@ def test_a_question_without_an_answer_is_an_error_in_the_work(play: Play) -> Non
             with pytest.raises(WorkError, match=r"^nobody answers what is asked here$"):
                 await mute.run("labour:ask_twice", b"x", limit=LONG)
 
-    play(scene)
+    play_once(scene)
 
 
 def test_a_question_that_is_never_answered_is_forgotten_at_the_works_limit(play: Play) -> None:
@@ -309,7 +309,7 @@ def test_the_seconds_of_work_begin_when_it_does(play_once: Play) -> None:
     play_once(scene)
 
 
-def test_what_else_a_killed_process_did_is_done_anew(play: Play) -> None:
+def test_what_else_a_killed_process_did_is_done_anew(play_once: Play) -> None:
     async def scene() -> None:
         async with a_pool(at_once=8) as pool:
             first = await process_of(pool)
@@ -322,7 +322,7 @@ def test_what_else_a_killed_process_did_is_done_anew(play: Play) -> None:
             (second,) = set(await asyncio.gather(*innocent))
             assert int(second) != first
 
-    play(scene)
+    play_once(scene)
 
 
 def test_work_is_done_anew_once_only(play_once: Play) -> None:
@@ -423,7 +423,7 @@ def test_nobody_may_wait_any_more_and_the_process_is_still_killed_at_the_limit(p
     play(scene)
 
 
-def test_work_that_nobody_waits_for_any_more_is_not_begun(play: Play, tmp_path: Path) -> None:
+def test_work_that_nobody_waits_for_any_more_is_not_begun(play_once: Play, tmp_path: Path) -> None:
     async def scene() -> None:
         async with a_pool() as pool:
             await process_of(pool)
@@ -436,10 +436,10 @@ def test_work_that_nobody_waits_for_any_more_is_not_begun(play: Play, tmp_path: 
             assert await process_of(pool) == int(await busy)
             assert not seen.exists()
 
-    play(scene)
+    play_once(scene)
 
 
-def test_beyond_what_may_wait_work_is_refused_at_once(play: Play) -> None:
+def test_beyond_what_may_wait_work_is_refused_at_once(play_once: Play) -> None:
     async def scene() -> None:
         async with a_pool(most_waiting=3) as pool:
             await process_of(pool)
@@ -453,7 +453,7 @@ def test_beyond_what_may_wait_work_is_refused_at_once(play: Play) -> None:
             await asyncio.gather(*begun)
             assert await pool.run("labour:echo", b"x", limit=LONG) == b"x"
 
-    play(scene)
+    play_once(scene)
 
 
 def test_closing_ends_what_is_under_way_and_what_waits(play: Play) -> None:
