@@ -159,7 +159,8 @@ def _word(name: str) -> str:
         pieces = decode_header(name)
     except (HeaderParseError, ValueError):
         return name
-    return "".join(
+    word = "".join(
         piece if isinstance(piece, str) else text_of(piece, charset or "utf-8")
         for piece, charset in pieces
     )
+    return word or name
