@@ -33,8 +33,14 @@ _TICK: Final = 0.1
 _RECORD: Final = 64
 """Octets that a record takes beside its name and value."""
 
+_DNS_0X20: Final = 1 << 10
+"""
+ARES_FLAG_DNS0x20 (ares_init_options(3)), for which pycares has no name: letters are asked in random
+case. Source ports change with the channel only, so a forged answer shall have more to guess.
+"""
 _FLAGS: Final = (
-    pycares.ARES_FLAG_EDNS
+    _DNS_0X20
+    | pycares.ARES_FLAG_EDNS
     | pycares.ARES_FLAG_NOSEARCH  # names are whole: resolv.conf's search list is for users
     | pycares.ARES_FLAG_NOALIASES
 )

@@ -207,6 +207,20 @@ def test_the_second_server_is_asked_when_the_first_is_dead(nsd: NameServer) -> N
         assert silent.asked
 
 
+def test_the_letters_of_a_question_are_in_random_case() -> None:
+    asked = []
+
+    def noted(question: dns.message.Message) -> Act:
+        asked.append(question.question[0].name.to_text())
+        return Act(records=(f"{asked[-1]} 9 IN A 192.0.2.1",))
+
+    name = "a-name-with-letters-enough.test"
+    with Unruly(noted) as server:
+        (record,) = ask(server.address, name, Kind.A).records
+    assert record.name == name
+    assert asked[0] != f"{name}." == asked[0].lower()
+
+
 def test_nobody_who_listens_is_no_answer() -> None:
     with pytest.raises(DnsError, match="no name server could be reached"):
         ask(f"127.0.0.1:{free_port()}", "www.example.test", Kind.A)
@@ -224,7 +238,7 @@ class TestAnswersAreKept:
             return found
 
         def kept(question: dns.message.Message) -> Act:
-            name = question.question[0].name.to_text()
+            name = question.question[0].name.to_text().lower()
             return Act(records=(f"{name} {1 if name == 'brief.test.' else 99} IN A 192.0.2.1",))
 
         with Unruly(kept) as server:
