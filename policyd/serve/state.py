@@ -67,7 +67,7 @@ class State:
     def serve(self, service: Service, policy: Policy) -> None:
         """Serve a policy, which the service has taken: open what it depends on."""
         self._service = service
-        service.authenticates = self.authentication
+        service.stamper.authenticates = self.authentication
         if STORE in policy.dependencies and not self._serving:
             self._serving = True
             registered_domain("example.org")  # reads the public suffix list, for which mail waits

@@ -16,7 +16,6 @@ import msgspec
 
 from policyd.checks.settling import Ends
 from policyd.facts.table import Attributes
-from policyd.mail.results import Results
 from policyd.observe.series import Layout, Row
 from policyd.protocol.delegation import Asked, Request, encode_action
 from policyd.rules.outcome import ignored_when_answered_there
@@ -26,14 +25,7 @@ from policyd.service.ids import Ids
 from policyd.service.outlets import Counters, Journal
 from policyd.service.reply import FAULT, argument_of, reply_of
 from policyd.service.settling import Settling
-from policyd.service.stamping import (
-    UNSTAMPED,
-    Authenticates,
-    Stamped,
-    fields_of,
-    forged_in,
-    methods_of,
-)
+from policyd.service.stamping import UNSTAMPED, Stamped, Stamper, forged_in, methods_of
 from policyd.service.telling import Telling
 from policyd.smtp.decision import Decision, RuleHit, Source, Verdict
 from policyd.smtp.stage import FrontEnd, RestrictionList, Stage
@@ -120,7 +112,7 @@ class Service(Telling):
         self._clock = clock
         self.decision_timeout = self._settings.decision_timeout
         self.settling = Settling(self.settle_failed)
-        self.authenticates: Authenticates | None = None
+        self.stamper = Stamper(self.stamp_failed)
 
     def take(self, policy: Policy, settings: Settings, layout: Layout, row: Row) -> None:
         """
@@ -225,19 +217,10 @@ class Service(Telling):
         if stamping is None or _is_local(attributes):
             return UNSTAMPED
         removed = forged_in(stamping, attributes)
-        methods = methods_of(stamping, attributes)
-        if not methods:
+        if not methods_of(stamping, attributes):
             return Stamped(removed)
-        results = Results()
-        try:
-            if self.authenticates is not None:
-                finding = self.authenticates.results(attributes, methods, self.decision_timeout)
-                results, failures = self._on_loop(finding)
-                for failure in failures:
-                    self.stamp_failed(failure)
-        except Exception as error:  # noqa: BLE001 -- the mail goes on, whatever becomes of it
-            self.stamp_failed(f"{type(error).__name__}: {error}")
-        return Stamped(removed, fields_of(stamping, attributes, results))
+        writing = self.stamper.fields(stamping, attributes, self.decision_timeout)
+        return Stamped(removed, self._on_loop(writing))
 
     def _on_loop(self, work: Coroutine[Any, Any, _T]) -> _T:
         if self.loop is None:

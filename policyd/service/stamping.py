@@ -6,7 +6,7 @@ temporary error (RFC 8601 section 2.7, RFC 7208 section 2.6.6).
 """
 
 import socket
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Final, Protocol, cast
 
 import msgspec
@@ -73,8 +73,37 @@ def methods_of(stamping: Stamping, attributes: Attributes) -> frozenset[Method]:
     return wanted | {Method.SPF} if stamping.received_spf else wanted
 
 
-def fields_of(stamping: Stamping, attributes: Attributes, results: Results) -> tuple[Field, ...]:
-    """Give what is to be written, the topmost first."""
+class Stamper:
+    """
+    Writes fields, and lets no message wait or fail for it.
+
+    `authenticates` is None where nothing can be asked; then all is a temporary error. `failed` is
+    told why something could not be found out.
+    """
+
+    def __init__(self, failed: Callable[[str], object]) -> None:
+        """Start with nobody to ask."""
+        self.authenticates: Authenticates | None = None
+        self._failed = failed
+
+    async def fields(
+        self, stamping: Stamping, attributes: Attributes, seconds: float
+    ) -> tuple[Field, ...]:
+        """Give what is to be written, the topmost first, with what is found out in so long."""
+        results = Results()
+        failures: tuple[str, ...] = ("nobody can be asked",)
+        try:
+            if self.authenticates is not None:
+                wanted = methods_of(stamping, attributes)
+                results, failures = await self.authenticates.results(attributes, wanted, seconds)
+        except Exception as error:  # noqa: BLE001 -- the mail goes on, whatever becomes of it
+            failures = (f"{type(error).__name__}: {error}",)
+        for failure in failures:
+            self._failed(failure)
+        return _fields(stamping, attributes, results)
+
+
+def _fields(stamping: Stamping, attributes: Attributes, results: Results) -> tuple[Field, ...]:
     name = name_of(stamping, attributes)
     envelope = Envelope(
         client_address=read.ip(attributes.get("client_address")),
