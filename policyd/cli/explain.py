@@ -14,7 +14,9 @@ from policyd.cli.kept import opened
 from policyd.config.dns import dns_settings
 from policyd.config.state import state_settings
 from policyd.facts.table import FACTS, FactType
+from policyd.mail.spool import Spool, taken_apart
 from policyd.protocol.delegation import STATES, ProtocolError, Request, read_context
+from policyd.protocol.milter.envelope import decoded, unfolded
 from policyd.prove.explain import Asking, Explanation, RuleTrace, UndecidedError, why
 from policyd.prove.explain import explain as explain_request
 from policyd.prove.rehearsal import Rehearsal
@@ -46,8 +48,9 @@ def explain(
 
     NAME is an attribute of a policy request, or another fact. protocol_state tells where Postfix
     asks (RCPT without it), and policy_context more, as in main.cf; stage= and list= are short for
-    it. For end-of-data, recipients=, header='Name: value' and attachment= may stand several times.
-    Checks are asked what they would answer now; state is looked at and not changed.
+    it. For end-of-data, recipients=, header='Name: value' and attachment= may stand several times,
+    and message=FILE gives a message for checks to read, with its headers. Checks are asked what
+    they would answer now; state is looked at and not changed.
 
     \b
     policyd explain client_address=198.51.100.1 sender=a@example.net recipient=b@example.org
@@ -95,6 +98,8 @@ def _read(words: Iterable[str]) -> tuple[dict[str, object], dict[str, str]]:
             named[name] = value
         elif name == "request":
             continue  # a captured request begins with it
+        elif name == "message":
+            attributes |= _message(Path(value))
         elif name in FACTS:
             attributes[name] = _value(name, value)
         else:
@@ -102,6 +107,24 @@ def _read(words: Iterable[str]) -> tuple[dict[str, object], dict[str, str]]:
             raise click.UsageError(f"there is no fact {name}; known: {known}")
     attributes.update({name: tuple(items) for name, items in several.items()})
     return attributes, named
+
+
+def _message(file: Path) -> dict[str, object]:
+    """Read a message as if it had arrived at the milter."""
+    try:
+        headers, body = taken_apart(file.read_bytes())
+    except OSError as error:
+        raise click.UsageError(f"message={file}: {error.strerror}") from error
+    message = Spool()
+    for name, value in headers:
+        message.header(name, value)
+    message.body(body)
+    return {
+        "message": message,
+        "headers": tuple((name, unfolded(decoded(value)).strip()) for name, value in headers),
+        "body_size": len(body),
+        "size": message.size,
+    }
 
 
 def _item(name: str, value: str) -> object:

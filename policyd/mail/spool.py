@@ -26,6 +26,14 @@ _END_OF_HEADERS: Final = b"\r\n"
 _LINE_END: Final = re.compile(rb"\r?\n")
 
 
+def taken_apart(octets: bytes) -> tuple[tuple[tuple[str, bytes], ...], bytes]:
+    """Give the headers of a message as Spool takes them, and its body; lines may end in LF."""
+    header, _, body = _LINE_END.sub(b"\r\n", octets).partition(b"\r\n\r\n")
+    lines = re.split(rb"\r\n(?![ \t])", header.removesuffix(b"\r\n"))
+    named = (line.partition(b":") for line in lines)
+    return tuple((name.decode("utf-8", "replace"), value) for name, _, value in named), body
+
+
 class Spool:
     """
     Takes a message part by part, and is a mail.arrived.Arrived.

@@ -1,6 +1,7 @@
 """`policyd explain`: each rule, the decision, and what the client sees."""
 
 import json
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
@@ -40,6 +41,33 @@ def test_an_accept_of_an_earlier_stage_is_evaluated_again(configuration: str) ->
     assert 'rule "friend" (again)' in out
     assert 'decided    accept: rule "friend"' in out
     assert "client     sees nothing of it" in out
+
+
+MESSAGE_RULES = """\
+[milter]
+listen = ["unix:/run/policyd/milter.sock"]
+stages = ["end-of-data"]
+[[rule]]
+name = "unsigned"
+stage = "end-of-data"
+when = "header('Subject') == 'folded once' and size == 60 and body_size == 5 and dkim() == 'none'"
+then = "550 5.7.20 No signature"
+"""
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_message_is_read_as_if_it_had_arrived(tmp_path: Path, end: str) -> None:
+    (tmp_path / "policyd.toml").write_text(MESSAGE_RULES)
+    message = tmp_path / "message"
+    lines = ("From: a@b.example", "Subject: folded", " once", "X-Empty:", "", "Hi.", "")
+    message.write_bytes(end.join(lines).encode())
+    asked = (str(tmp_path / "policyd.toml"), "stage=end-of-data", f"message={message}")
+    out = run(*asked).stdout
+    assert "client     end-of-data: 550 5.7.20 No signature" in out
+    assert json.loads(run(*asked, "--json").stdout)["decision"]["rule"] == "unsigned"
+    missing = run(*asked[:2], f"message={tmp_path}/nothing")
+    assert missing.exit_code == 2
+    assert "No such file or directory" in missing.stderr
 
 
 @pytest.mark.parametrize(

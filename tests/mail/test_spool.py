@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from policyd.mail.arrived import UnreadableError
-from policyd.mail.spool import IN_MEMORY, Spool
+from policyd.mail.spool import IN_MEMORY, Spool, taken_apart
 
 NAMES = st.from_regex(re.compile(rb"[!-9;-~]{1,20}"), fullmatch=True).map(bytes.decode)
 VALUES = st.lists(st.binary(max_size=40).map(lambda b: re.sub(rb"[\r\n\0]", b"", b)), max_size=4)
@@ -60,6 +60,13 @@ class TestOctets:
         assert octets(spool) == sent + b"\r\n" + b"".join(chunks)
         assert spool.size == len(octets(spool))
         spool.drop()
+
+    @pytest.mark.parametrize("end", [b"\r\n", b"\n"])
+    def test_a_file_is_taken_apart_into_what_makes_it(self, end: bytes) -> None:
+        lines = (b"A: b", b"\tc: d", b"B:", b"no colon", b"", b"e: f", b"", b"g")
+        headers, body = taken_apart(end.join(lines))
+        assert headers == (("A", b" b\r\n\tc: d"), ("B", b""), ("no colon", b""))
+        assert body == b"e: f\r\n\r\ng"
 
     def test_lines_of_a_header_may_end_in_either_way(self, spool: Spool) -> None:
         spool.header("A", b" one\n two\r\n\tthree")
