@@ -56,7 +56,7 @@ def _base64(data: Octets, start: int, end: int, defects: set[Defect]) -> bytes:
         ends += len(whole)
         for piece in whole:
             found.write(_quanta(piece, defects))
-        if whole and rest:
+        if any(whole[1:]) or (whole and rest):
             defects.add(Defect.BAD_BASE64)
         if ends >= _MOST_PIECES:
             return found.getvalue()
