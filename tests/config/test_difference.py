@@ -187,6 +187,29 @@ def test_what_is_said_of_the_dns_differs_if_it_means_something_else(
     assert not needs_restart(before.config, after.config)
 
 
+STAMPING = '[milter]\nlisten = ["inet:127.0.0.1:10041"]\n'
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "lines"),
+    [
+        ("", "[authentication]", ["[authentication] results changed"]),
+        ("[authentication]\nreceived_spf = false", "",
+         ["[authentication] results changed", "[authentication] received_spf changed"]),
+        ('[authentication]\nresults = ["arc", "spf"]',
+         '[authentication]\nresults = ["spf", "arc"]\nskip_logins = true', []),
+        ("[authentication]", '[authentication]\nauthserv_id = "a.example"',
+         ["[authentication] authserv_id changed"]),
+    ],
+)  # fmt: skip
+def test_what_is_written_above_messages_can_be_changed_by_a_reload(
+    old: str, new: str, lines: list[str]
+) -> None:
+    before, after = (outline(f"{STAMPING}{text}\n") for text in (old, new))
+    assert sorted(difference(before, after).lines()) == sorted(lines)
+    assert not needs_restart(before.config, after.config)
+
+
 def test_overrides_that_changed_are_a_difference() -> None:
     Path("overrides.txt").write_text("alice 50\n")
     before = outline(POLICY + OVERRIDDEN)
