@@ -59,7 +59,7 @@ def by_first_label(question: dns.message.Message) -> Act:
     2001:db8::1 for AAAA, `name.` for names, and the name itself for TXT.
     """
     asked = question.question[0]
-    name = asked.name.to_text()
+    name = asked.name.to_text().lower()
     label = name.partition(".")[0].lower()
     kind = dns.rdatatype.to_text(asked.rdtype)
     value = {"A": "192.0.2.1", "AAAA": "2001:db8::1", "MX": "10 name."}.get(kind)

@@ -73,7 +73,7 @@ class Resolver(Protocol):
         """
         Ask for the records of a name, which is a domain as facts.read.domain gives it.
 
-        A name that cannot be asked for (names.askable) does not exist. DnsError if there is no
+        A name that cannot be asked for (names.labels) does not exist. DnsError if there is no
         answer.
         """
         ...

@@ -92,7 +92,7 @@ class Channel:
         """
         Ask a question; `answered` is called before this returns if the answer was kept.
 
-        The name is one that names.askable() allows; the root is empty.
+        The name is one that names.is_usual() tells of; the root is empty.
         """
         asking = True
         answer: tuple[pycares.DNSResult | None, int] | None = None

@@ -5,17 +5,27 @@ from typing import Final
 
 _MOST: Final = 253
 """Octets of a name as text: 255 on the wire."""
-_NAME: Final = re.compile(r"(?:[a-z0-9_*/-]{1,63}\.)*[a-z0-9_*/-]{1,63}", re.IGNORECASE)
+_LONGEST_LABEL: Final = 63
+_USUAL: Final = re.compile(r"(?:[a-z0-9_*/-]{1,63}\.)*[a-z0-9_*/-]{1,63}", re.IGNORECASE)
 
 
-def askable(name: str) -> bool:
+def labels(name: str) -> tuple[bytes, ...] | None:
+    """Give the labels of a name; None if it cannot be in the DNS. The root has none."""
+    if not name:
+        return ()
+    found = tuple(name.encode("utf-8", "surrogateescape").split(b"."))
+    fits = sum(map(len, found)) + len(found) - 1 <= _MOST
+    return found if fits and all(0 < len(each) <= _LONGEST_LABEL for each in found) else None
+
+
+def is_usual(name: str) -> bool:
     """
-    Tell whether a name can be asked for.
+    Tell whether c-ares asks for a name.
 
-    Labels have 1 to 63 of the characters that hosts, service names, reverse zones (RFC 2317) and
-    wildcards have. The DNS could hold others, but neither c-ares nor Postfix (dns_lookup.c) asks.
+    Its labels have the characters that hosts, service names, reverse zones (RFC 2317) and wildcards
+    have. Others come from macros of SPF, into which senders' local parts go.
     """
-    return not name or (len(name) <= _MOST and _NAME.fullmatch(name) is not None)
+    return not name or (len(name) <= _MOST and _USUAL.fullmatch(name) is not None)
 
 
 def read(name: str) -> str:

@@ -9,13 +9,14 @@ when there are other settings, and what is under way in it still gets its answer
 import asyncio
 from collections import deque
 from functools import partial
+from importlib import import_module
 
 import pycares
 
 from policyd.dns.answer import DnsError, Found, Kind
 from policyd.dns.channel import LIFE, Channel
 from policyd.dns.health import Changed, Health
-from policyd.dns.names import askable
+from policyd.dns.names import is_usual, labels
 from policyd.dns.reading import CANCELLED, NOBODY, found_or_failed
 from policyd.dns.settings import DnsSettings
 
@@ -41,12 +42,13 @@ class CaresResolver:
         self._flights: dict[tuple[str, Kind], _Flight] = {}
         self._waiting: deque[_Flight] = deque()
         self._under_way = 0
+        self._unusual: set[asyncio.Task[None]] = set()
         self._sending = False
         self._closed = False
 
     async def ask(self, name: str, kind: Kind) -> Found:
         """Ask; see dns.answer.Resolver."""
-        if not askable(name):
+        if labels(name) is None:
             return Found((), exists=False, ttl=LIFE)
         flight = self._flights.get((name, kind)) or self._begin(name, kind)
         landed = flight.landed
@@ -70,7 +72,11 @@ class CaresResolver:
         for channel in self._retired:
             channel.close()
         self._retired.clear()
-        for flight in self._waiting:
+        for task in self._unusual:
+            task.cancel()
+        if self._unusual:
+            await asyncio.wait(self._unusual)
+        for flight in tuple(self._flights.values()):
             self._land(flight, DnsError("it was given up"))
         self._waiting.clear()
 
@@ -93,7 +99,23 @@ class CaresResolver:
     def _send(self, flight: "_Flight") -> None:
         flight.sent = True
         self._under_way += 1
-        self._open().ask(flight.name, flight.kind, partial(self._answered, flight))
+        if is_usual(flight.name):
+            self._open().ask(flight.name, flight.kind, partial(self._answered, flight))
+        else:
+            task = asyncio.get_running_loop().create_task(self._ask_unusual(flight))
+            self._unusual.add(task)
+            task.add_done_callback(self._unusual.discard)
+
+    async def _ask_unusual(self, flight: "_Flight") -> None:
+        # imported in a tenth of a second, for which the loop does not stand still
+        unusual = await asyncio.to_thread(import_module, "policyd.dns.unusual")
+        outcome: Found | DnsError = DnsError("it was given up")
+        try:
+            outcome = await unusual.ask(self._settings, labels(flight.name), flight.kind)
+        except DnsError as error:
+            outcome = error
+        finally:
+            self._settle(flight, outcome)
 
     def _send_waiting(self) -> None:
         """Send those whose turn it is; an answer that was kept comes while they are sent."""
@@ -109,13 +131,17 @@ class CaresResolver:
     def _answered(
         self, flight: "_Flight", result: pycares.DNSResult | None, error: int, kept: bool
     ) -> None:
-        self._under_way -= 1
         if error in NOBODY:
             if not flight.landed.done():
                 self._health.unanswered()
         elif not kept and error != CANCELLED:
             self._health.answered()
-        self._land(flight, found_or_failed(result, error, flight.kind))
+        self._settle(flight, found_or_failed(result, error, flight.kind))
+
+    def _settle(self, flight: "_Flight", outcome: Found | DnsError) -> None:
+        """Take the outcome of a question that was sent, and send the next."""
+        self._under_way -= 1
+        self._land(flight, outcome)
         if not self._closed:
             self._send_waiting()
 

@@ -19,6 +19,12 @@ chain   60 IN CNAME alias
 nowhere IN CNAME gone
 null    IN MX 0 .
 *.w     IN A 192.0.2.9
+bounce+1=a IN A 192.0.2.7
+a\032b  IN A 192.0.2.8
+caf\195\169 IN TXT "coffee"
+a\000   IN MX 10 mx1
+to+www  IN CNAME www
+user+tag IN PTR www
 brief   1 IN A 192.0.2.3
 once    0 IN A 192.0.2.4
 lame    IN NS ns.lame
