@@ -127,8 +127,8 @@ class _Examination:
 
 
 def _has_duplicates(data: Octets) -> bool:
-    found = _END_OF_HEADERS.search(data)
-    end = min(LARGEST_HEADER, len(data) if found is None else found.end())
+    found = _END_OF_HEADERS.search(data, 0, LARGEST_HEADER)
+    end = LARGEST_HEADER if found is None else found.end()
     counts: Counter[bytes] = Counter()
     for number, field in enumerate(_SINGLE.finditer(data, 0, end)):
         counts[field[1].lower()] += 1

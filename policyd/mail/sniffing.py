@@ -81,8 +81,8 @@ _MARKED: Final = {
 }
 _HTA: Final = re.compile(rb"<hta:application\b", re.IGNORECASE)
 _SVG: Final = re.compile(rb"<svg[\s>]", re.IGNORECASE)
-_IN_OLE: Final = tuple(
-    (name.encode("utf-16-le"), kind)
+_IN_OLE: Final = {
+    name.encode("utf-16-le"): kind
     for name, kind in (
         ("EncryptedPackage", "application/x-encrypted-office"),
         ("WordDocument", "application/msword"),
@@ -91,10 +91,11 @@ _IN_OLE: Final = tuple(
         ("VisioDocument", "application/vnd.visio"),
         ("__properties_version1.0", "application/vnd.ms-outlook"),
     )
-)
+} | {bytes.fromhex("84100c0000000000c000000000000046"): "application/x-msi"}
+"""Names in the directory of a compound file, and the class of an installation package in its root;
+the first that it has tells what it is."""
 _VBA: Final = "_VBA_PROJECT".encode("utf-16-le")
-_MSI: Final = bytes.fromhex("84100c0000000000c000000000000046")
-"""The class of an installation package, in the root of its storage."""
+_MARKS: Final = re.compile(b"|".join(map(re.escape, (*_IN_OLE, _VBA))))
 _IN_ZIP: Final = (
     ("AndroidManifest.xml", "application/vnd.android.package-archive"),
     ("AppxManifest.xml", "application/vnd.ms-appx"),
@@ -188,10 +189,9 @@ def _by_puremagic(first: bytes) -> str:
 
 def _ole(data: bytes) -> tuple[str, ...]:
     """Tell compound files (MS-CFB) apart by the names in their directories."""
-    kind = next((kind for name, kind in _IN_OLE if name in data), OLE)
-    if kind is OLE and _MSI in data:
-        kind = "application/x-msi"
-    return (kind, MACROS) if _VBA in data else (kind,)
+    marks = {found[0] for found in _MARKS.finditer(data)}
+    kind = next((kind for name, kind in _IN_OLE.items() if name in marks), OLE)
+    return (kind, MACROS) if _VBA in marks else (kind,)
 
 
 def _zip(first: bytes, members: Collection[str]) -> tuple[str, ...]:
