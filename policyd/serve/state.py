@@ -16,8 +16,8 @@ from policyd.checks.installed import installed
 from policyd.checks.interface import Check
 from policyd.checks.settling import Settlement
 from policyd.checks.zone import Zone
-from policyd.dns.suffix import registered_domain
 from policyd.rules.policy import Policy
+from policyd.serve.ahead import make_ready
 from policyd.serve.asked import Asked
 from policyd.serve.state_port import StatePort
 from policyd.service import Service
@@ -70,13 +70,13 @@ class State:
         service.stamper.authenticates = self.authentication
         if STORE in policy.dependencies and not self._serving:
             self._serving = True
-            registered_domain("example.org")  # reads the public suffix list, for which mail waits
             self.store.start()
             service.settling.settles = Settlement(self.store, time.time)
             if self._upkeep is not None:
                 self._upkeep.start()
             if self._port is not None:
                 self._opening = asyncio.get_running_loop().create_task(self._open_port(self._port))
+        make_ready(self.asked, policy)
         self.asked.zones.watch(each for each in policy.defined if isinstance(each, Zone))
         modules = {each for name in policy.asks for each in self._ahead.get(name, ())}
         if modules:
