@@ -15,6 +15,7 @@ from policyd.config.model import TABLES
 from policyd.facts.table import FACTS, Fact
 from policyd.observe import families
 from policyd.observe.series import Family
+from policyd.protocol.mime.defects import SAYS
 from policyd.rules.functions import FUNCTIONS
 from policyd.rules.outcome import forbidden, needs_whole_message
 from policyd.smtp.catalogue import NAMED
@@ -147,6 +148,10 @@ def _at(stages: Iterable[Stage]) -> str:
     return "all" if given >= set(TRANSACTION) else ", ".join(s for s in Stage if s in given)
 
 
+def _defects() -> Iterable[str]:
+    return _table(("word", "means"), ((f"`{word}`", says) for word, says in SAYS.items()))
+
+
 def _metrics() -> Iterable[str]:
     found = [value for value in vars(families).values() if isinstance(value, Family)]
     rows = (
@@ -174,6 +179,7 @@ _SECTIONS: Final[Mapping[str, Callable[[], Iterable[str]]]] = {
     "functions": _functions,
     "named replies": _named,
     "metrics": _metrics,
+    "defects": _defects,
     "tables": _keys,
 }
 

@@ -8,6 +8,7 @@ import struct
 import tarfile
 import wave
 import zlib
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -54,6 +55,7 @@ def png() -> bytes:
     )
 
 
+LANGUAGE = Path(__file__).parents[2] / "docs" / "language.md"
 SPREADSHEET = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 FILES = {
     PE: WINDOWS,
@@ -175,3 +177,9 @@ def test_anything_has_a_type(junk: bytes, file: bytes, cut: int) -> None:
         found = types(content)
         assert bool(found) is bool(content)
         assert all(kind == kind.lower() and kind.count("/") == 1 for kind in found)
+
+
+@pytest.mark.parametrize("kind", [*FILES, MACROS])
+def test_every_type_that_is_told_apart_is_in_the_reference(kind: str) -> None:
+    section = LANGUAGE.read_text().partition("\n## Content\n")[2].partition("\n## ")[0]
+    assert kind in section.replace("`….", "`application/vnd.openxmlformats-officedocument.")
