@@ -19,8 +19,8 @@ MOST: Final = 1024 * 1024
 _LONGEST: Final = 64 * 1024
 """The octets of one line that are looked at; RFC 5322 section 2.1.1 allows 998."""
 
-_HEADER: Final = re.compile(rb"[!-9;-~]*:|[ \t]|From ")  # as email.feedparser has it
-_MESSAGE: Final = re.compile(rb"^content-type:\s*message/", re.IGNORECASE | re.MULTILINE)
+_HEADER: Final = re.compile(rb"[!-9;-~]*[ \t]*:|[ \t]|From ")  # see protocol.mime.structure
+_MESSAGE: Final = re.compile(rb"^content-type[ \t]*:\s*message/", re.IGNORECASE | re.MULTILINE)
 _NO_ATTACHMENT: Final = re.compile(
     rb"(?:content-type:[ \t]*text/(?:plain|html)"
     rb"(?:;[ \t\r\n]*(?:charset|format|delsp)=[^;\r\n]*)*;?[ \t]*\r\n"

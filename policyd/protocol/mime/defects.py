@@ -28,8 +28,8 @@ class Defect(StrEnum):
 
 
 SAYS: Final[Mapping[Defect, str]] = {
-    Defect.MALFORMED_HEADER: "a line among headers is none: it has no colon or no name, or "
-    "continues nothing",
+    Defect.MALFORMED_HEADER: "a line among headers is none, or not for all who read it: it has "
+    "no colon, no name, a blank before the colon, or continues nothing",
     Defect.DUPLICATE_HEADER: "a header that may stand once stands twice: From, Date, Subject … "
     "(RFC 5322 section 3.6), or in a part one of MIME",
     Defect.LARGE_HEADER: "the headers of the message or of a part have more than 1 MiB",

@@ -1,10 +1,10 @@
 """
 The parts of a message (RFC 2046 section 5.1), one after the other, in bounded time.
 
-Where a message breaks the rules, parts begin and end where Python's email package has them, but
-for lines, which end in LF or CR LF. Nothing here recurs, however deeply parts are nested. Of each
-boundary only the stretch in which it counts is searched, so that all searches together read the
-message once for each level of it.
+Where a message breaks the rules, parts begin and end where Python's email package has them. But
+lines end in LF or CR LF, and a blank may stand before a header's colon (RFC 5322 section 4.5).
+Nothing here recurs, however deeply parts are nested. Of each boundary only the stretch in which it
+counts is searched, so that all searches together read the message once for each level of it.
 """
 
 import re
@@ -35,12 +35,12 @@ MOST_SEARCHED: Final = 1024 * 1024 * 1024
 LARGEST_HEADER: Final = 1024 * 1024
 """Octets of the headers of one part that are looked at."""
 
-_HEADERS: Final = re.compile(rb"(?:(?:[!-9;-~]*+:|[ \t]|From )[^\n]*+(?:\n|\Z))*+")
+_HEADERS: Final = re.compile(rb"(?:(?:[!-9;-~]*+[ \t]*+:|[ \t]|From )[^\n]*+(?:\n|\Z))*+")
 _FIELD: Final = re.compile(
-    rb"^(content-(?:type|disposition|transfer-encoding)):([^\n]*+(?:\n[ \t][^\n]*+)*+)",
+    rb"^(content-(?:type|disposition|transfer-encoding))[ \t]*+:([^\n]*+(?:\n[ \t][^\n]*+)*+)",
     re.IGNORECASE | re.MULTILINE,
 )
-_NAMELESS: Final = re.compile(rb"^:", re.MULTILINE)
+_ODD: Final = re.compile(rb"^(?::|[!-9;-~]++[ \t]++:)", re.MULTILINE)
 _END: Final = re.compile(rb"(--)?[ \t]*+\r?(?:\n|\Z)")
 _DOUBTFUL: Final = 300
 """Octets that are kept of a line that begins with a boundary and goes on."""
@@ -91,17 +91,14 @@ class Structure:
         self,
         data: Octets,
         *,
-        deepest: int = DEEPEST,
         most_parts: int = MOST_PARTS,
-        most_lines: int = MOST_LINES,
     ) -> None:
         """Take a message; its headers are at the beginning."""
         self.defects: set[Defect] = set()
         self._data = data
         self._size = len(data)
-        self._deepest = deepest
         self._most_parts = most_parts
-        self._lines_left = most_lines
+        self._lines_left = MOST_LINES
         self._search_left = MOST_SEARCHED
         self._levels: list[_Level] = []
         self._known: set[bytes] = set()
@@ -148,7 +145,7 @@ class Structure:
         if not leaf and encoding not in _IDENTITY:
             self.defects.add(Defect.BAD_ENCODING)
             leaf = kind.startswith("message/")
-        if not leaf and depth >= self._deepest:
+        if not leaf and depth >= DEEPEST:
             self.defects.add(Defect.TOO_DEEP)
             leaf = True
         if not leaf and kind.startswith("multipart/"):
@@ -172,7 +169,7 @@ class Structure:
         block = data[begin : min(end, begin + LARGEST_HEADER)]
         if end - begin > LARGEST_HEADER:
             self.defects.add(Defect.LARGE_HEADER)
-        if block.startswith((b" ", b"\t")) or _NAMELESS.search(block):
+        if block.startswith((b" ", b"\t")) or _ODD.search(block):
             self.defects.add(Defect.MALFORMED_HEADER)
         fields: dict[str, tuple[str, ...]] = {}
         for field in _FIELD.finditer(block):

@@ -58,7 +58,7 @@ def test_each_attachment_gives_its_name_and_type() -> None:
         ("Content-Type: text/plain; name=a.exe", ("a.exe", "text/plain")),
         ("Content-Disposition: attachment", ("text/plain",)),
         ("Content-Disposition: inline; filename=a.js", ("a.js", "text/plain")),
-        ("content-disposition : attachment; FILENAME = a.js", ()),  # not a header: blank
+        ("content-disposition : attachment; FILENAME = a.js", ("a.js", "text/plain")),
         ("Content-Disposition: attachment; FILENAME = a.js", ("a.js", "text/plain")),
         (
             'Content-Type: application/x; name="b.exe"\nContent-Disposition: x; filename="a.txt"',

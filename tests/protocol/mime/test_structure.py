@@ -66,6 +66,7 @@ def test_a_boundary_may_begin_as_another_does(outer: bytes, inner: bytes) -> Non
         (HEAD + b"--b\r\n\r\n--b--\r\n", set()),
         (b"Subject: x\r\nno header\r\n\r\n", {Defect.MALFORMED_HEADER}),
         (b": x\r\n\r\n", {Defect.MALFORMED_HEADER}),
+        (b"Subject : x\r\n\r\n", {Defect.MALFORMED_HEADER}),
         (b" x\r\nSubject: y\r\n\r\n", {Defect.MALFORMED_HEADER}),
         (b"Content-Type: a/b\r\nContent-Type: c/d\r\n\r\n", {Defect.DUPLICATE_HEADER}),
         (b"X: " + b"y" * 1024 * 1024 + b"\r\n\r\n", {Defect.LARGE_HEADER}),
