@@ -108,7 +108,8 @@ def _live(account: Account | None, charge: Charge, now: int) -> dict[int, int]:
 
 
 def _level(account: Account | None, charge: Charge, now: int) -> float:
-    if account is None or account.window != charge.window:
+    # what has expired counts for nothing, whether it has been dropped yet or not
+    if account is None or account.window != charge.window or now >= account.expires:
         return 0.0
     return max(0.0, account.level - (now - account.at) * charge.most / charge.window)
 

@@ -71,7 +71,7 @@ local function live_parts(account, window, now)
 end
 
 local function level_of(account, charge, now)
-  if not account or account.window ~= charge.window then
+  if not account or account.window ~= charge.window or now >= account.expires then
     return 0
   end
   return math.max(0, account.level - (now - account.at) * charge.most / charge.window)
