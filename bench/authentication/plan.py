@@ -13,5 +13,5 @@ class Plan(msgspec.Struct, frozen=True):
     warm_up: float
 
 
-FULL: Final = Plan(rounds=5, seconds=4.0, warm_up=4.0)
+FULL: Final = Plan(rounds=5, seconds=2.0, warm_up=3.0)
 QUICK: Final = Plan(rounds=1, seconds=0.5, warm_up=0.5)
