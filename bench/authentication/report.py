@@ -95,7 +95,7 @@ signature of 2048 bits that is verified, ten a session. One worker, which has tw
 read messages. **{kept}** and **{anew}** as above.
 
 Latency is the client's, from connecting on. A decision takes a third of a second on average at such
-a load (`policyd_request_duration_seconds`), most of it in the queue for the two processes. Beside it
+a load (`policyd_request_duration_seconds`), most of it in line for the two processes. Beside it
 stand waits of two seconds and more when 100 sessions begin together and each is decided remotely;
 they pass outside of policyd's callbacks, and a round in which all sessions meet them counts few
 messages, hence the spread."""
