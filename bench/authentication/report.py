@@ -94,12 +94,12 @@ archives; `Authentication-Results` and `Received-SPF` are added. Messages of 8 K
 signature of 2048 bits that is verified, ten a session. One worker, which has two processes that
 read messages. **{kept}** and **{anew}** as above.
 
-Latency is the client's, from connecting on. A decision takes a third of a second on average at such
-a load (`policyd_request_duration_seconds`), most of it in line for the two processes. Beside it
-stand waits of two seconds and more when 100 sessions begin together: they are libmilter's, whose pool
-of threads (Debian's build) is slow to grow. A milter that does nothing but wait 0.3 s at the end of
-each message has the same (p90 of 2.4 s). A round in which all sessions meet them counts few messages,
-hence the spread."""
+Latency is the client's, from connecting on. A decision takes a third of a second on average at
+such a load (`policyd_request_duration_seconds`), most of it in line for the two processes. Beside
+it stand waits of two seconds and more when 100 sessions begin together: they are libmilter's, whose
+pool of threads (Debian's build) is slow to grow. A milter that does nothing but wait 0.3 s at the
+end of each message has the same (p90 of 2.4 s). A round in which all sessions meet them counts few
+messages, hence the spread."""
 
 _ABOUT_SPF: Final = """\
 MAIL FROM alone is evaluated, at RCPT, by policies with one include: two questions to the DNS. Each
