@@ -247,6 +247,7 @@ def test_a_worker_killed_around_a_reload_ends_up_with_the_new_policy(
             os.kill(victim, signal.SIGKILL)
         until(lambda: not processes.running(victim))
         until(policyd.all_up)
+        until(lambda: answer("new") in load.answers)  # whose connection was cut asks a second later
     assert set(load.answers) == {answer("old"), answer("new")}
     assert len(policyd.worker_pids()) == policyd.workers
     with policyd.asking(4) as connections:
